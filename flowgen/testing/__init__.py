@@ -1,0 +1,1 @@
+"""What serves the tests of programs that use flowgen."""
