@@ -1,0 +1,58 @@
+"""What a handler may yield: inert, frozen, comparable values. Nothing happens until one is yielded.
+
+A command's identity is its kind, its target, the name that its author gave and the arguments bound to the signature;
+the other options stand in `.options` and take no part in `==` and `hash`. Meanings live in `flowgen.core.semantics`.
+"""
+
+from __future__ import annotations
+
+from typing import Any, TypeAlias
+
+from flowgen.core.commands.calls import Step, Transaction
+from flowgen.core.commands.checkpoint import Checkpoint
+from flowgen.core.commands.children import Invoke, RunRef, Start, Wait
+from flowgen.core.commands.command import Branch, Command, Flow
+from flowgen.core.commands.composites import Gather, Scope
+from flowgen.core.commands.facts import Now, Random, Uuid
+from flowgen.core.commands.schedules import Schedule, Unschedule
+from flowgen.core.commands.timing import Sleep
+
+__all__ = [
+    "AnyCommand",
+    "Branch",
+    "Checkpoint",
+    "Command",
+    "Flow",
+    "Gather",
+    "Invoke",
+    "Now",
+    "Random",
+    "RunRef",
+    "Schedule",
+    "Scope",
+    "Sleep",
+    "Start",
+    "Step",
+    "Transaction",
+    "Unschedule",
+    "Uuid",
+    "Wait",
+]
+
+AnyCommand: TypeAlias = (
+    Step[Any]
+    | Transaction[Any]
+    | Sleep
+    | Invoke[Any]
+    | Start[Any]
+    | Wait[Any]
+    | Checkpoint
+    | Schedule
+    | Unschedule
+    | Gather[Any]
+    | Scope[Any]
+    | Now
+    | Uuid
+    | Random
+)
+"""Every command that there is: a `match` over it ends in `assert_never`."""

@@ -1,0 +1,177 @@
+"""Commands that call a function once: Step and Transaction.
+
+They never call it themselves; what they keep is the function and the arguments as they were given. The invariant:
+however the arguments were spelled, equal calls are equal commands, for they are compared as bound to the signature.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine, Mapping
+from typing import TYPE_CHECKING, Any, Concatenate, Never, ParamSpec, Self, overload
+
+import attrs
+from typing_extensions import TypeVar
+
+from flowgen.core.commands.command import Command, Flow, given_name, set_field, shown_call
+from flowgen.core.definitions import Definition
+from flowgen.core.durations import Duration
+from flowgen.core.functions import Flavour, Function, describe
+from flowgen.core.options import StepOptions, step_options
+from flowgen.core.retry import Retry
+from flowgen.core.states import RunKind
+from flowgen.errors import DefinitionError
+
+if TYPE_CHECKING:
+    from psycopg import AsyncConnection, Connection
+
+__all__ = ["Step", "Transaction"]
+
+T = TypeVar("T")
+P = ParamSpec("P")
+T_co = TypeVar("T_co", covariant=True)
+
+NO_STEP_OPTIONS = StepOptions()
+_GENERATORS = (Flavour.GENERATOR, Flavour.ASYNC_GENERATOR)
+
+
+class _Call(Command[T_co]):
+    """Shared by the commands that call a function: the function and its arguments."""
+
+    __slots__ = ()
+    fn: Callable[..., Any]
+    args: tuple[Any, ...]
+    kwargs: tuple[tuple[str, Any], ...]
+    options: StepOptions
+
+    @property
+    def function(self) -> Function:
+        """The described function; its binder knows only the parameters that the caller passes."""
+        raise NotImplementedError  # each subclass says which parameters the engine supplies
+
+    @property
+    def target(self) -> str:
+        if isinstance(self.fn, Definition):
+            return self.fn.name
+        return self.function.name or self.options.name or ""
+
+    @property
+    def arguments(self) -> Mapping[str, Any]:
+        return self.function.binder.bind(self.args, dict(self.kwargs))
+
+    def _shown(self) -> list[str]:
+        return shown_call(self.target or repr(self.fn), self.args, self.kwargs)
+
+
+@attrs.frozen(init=False, eq=False, repr=False)
+class Step(_Call[T_co]):
+    """Run a function once and remember its outcome. Sync and async functions, retried by `retry`."""
+
+    fn: Callable[..., Any]
+    args: tuple[Any, ...]
+    kwargs: tuple[tuple[str, Any], ...]
+    options: StepOptions
+    kind = "step"
+
+    @overload
+    def __init__(self: Step[Never], fn: Callable[P, Flow[Any]], /, *args: P.args, **kwargs: P.kwargs) -> None: ...
+    @overload
+    def __init__(
+        self: Step[T], fn: Callable[P, Coroutine[Any, Any, T]], /, *args: P.args, **kwargs: P.kwargs
+    ) -> None: ...
+    @overload
+    def __init__(self: Step[T], fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> None: ...
+    def __init__(self, fn: Any, /, *args: Any, **kwargs: Any) -> None:
+        set_field(self, "fn", fn)
+        set_field(self, "args", args)
+        set_field(self, "kwargs", tuple(sorted(kwargs.items())) if kwargs else ())
+        set_field(self, "options", NO_STEP_OPTIONS)
+        if isinstance(fn, Definition):
+            if fn.is_handler:
+                raise DefinitionError(
+                    f"Step({fn.name}): a {_sort(fn)} is not a step; use Invoke({fn.name}, ...) for a child run, or "
+                    f"call it inline: {_inline(fn.function)}"
+                )
+        elif describe(fn).flavour in _GENERATORS:
+            function = describe(fn)
+            raise DefinitionError(
+                f"Step({function.qualname}): a generator function is not a step; decorate it and use Invoke for a "
+                f"child run, or run it inline: {_inline(function)}"
+            )
+
+    @property
+    def function(self) -> Function:
+        return self.fn.function if isinstance(self.fn, Definition) else describe(self.fn)
+
+    def opts(
+        self,
+        *,
+        name: str | None = None,
+        retry: Retry | None = None,
+        timeout: Duration | None = None,
+        at_most_once: bool | None = None,
+        config: Mapping[str, Any] | None = None,
+    ) -> Self:
+        """The same step with options.
+
+        `retry` replaces the task's policy, `timeout` is start to close for each attempt, `at_most_once` refuses a
+        second call after a crash (`StepInterrupted`), `config` is read by `ctx.get_config`.
+        """
+        return self._with(step_options(self.options, given_name(name), retry, timeout, at_most_once, config))
+
+
+@attrs.frozen(init=False, eq=False, repr=False)
+class Transaction(_Call[T_co]):
+    """Call `fn(conn, ...)` in one Postgres transaction together with its own outcome: exactly once."""
+
+    fn: Callable[..., Any]
+    args: tuple[Any, ...]
+    kwargs: tuple[tuple[str, Any], ...]
+    options: StepOptions
+    kind = "transaction"
+
+    @overload
+    def __init__(
+        self: Transaction[T],
+        fn: Callable[Concatenate[AsyncConnection[Any], P], Coroutine[Any, Any, T]],
+        /,
+        *args: P.args,
+        **kwargs: P.kwargs,
+    ) -> None: ...
+    @overload
+    def __init__(
+        self: Transaction[T], fn: Callable[Concatenate[Connection[Any], P], T], /, *args: P.args, **kwargs: P.kwargs
+    ) -> None: ...
+    def __init__(self, fn: Any, /, *args: Any, **kwargs: Any) -> None:
+        set_field(self, "fn", fn)
+        set_field(self, "args", args)
+        set_field(self, "kwargs", tuple(sorted(kwargs.items())) if kwargs else ())
+        set_field(self, "options", NO_STEP_OPTIONS)
+        if self.function.flavour in _GENERATORS or (isinstance(fn, Definition) and fn.is_handler):
+            raise DefinitionError(
+                f"Transaction({self.function.qualname}): its function takes a connection and returns a value; it must "
+                "not be a workflow or a generator"
+            )
+
+    @property
+    def function(self) -> Function:
+        return describe(self.fn.fn if isinstance(self.fn, Definition) else self.fn, skip=1)
+
+    def opts(
+        self,
+        *,
+        name: str | None = None,
+        retry: Retry | None = None,
+        timeout: Duration | None = None,
+        config: Mapping[str, Any] | None = None,
+    ) -> Self:
+        """The same transaction with options; see `Step.opts`."""
+        return self._with(step_options(self.options, given_name(name), retry, timeout, None, config))
+
+
+def _sort(definition: Definition[..., Any, Any]) -> str:
+    return "workflow" if definition.kind is RunKind.WORKFLOW else "generator task"
+
+
+def _inline(function: Function) -> str:
+    spelling = "await" if function.flavour is Flavour.ASYNC else "yield from"
+    return f"`{spelling} {function.name or function.qualname}(...)`"

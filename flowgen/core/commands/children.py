@@ -1,0 +1,208 @@
+"""Commands about child runs: Invoke waits for one, Start does not, Wait waits later for what Start gave.
+
+They never start a run themselves. The invariant: a child is named by its definition, or by the definition's name where
+the code is elsewhere.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, Generic, Literal, ParamSpec, Self, overload
+from uuid import UUID
+
+import attrs
+from typing_extensions import TypeVar
+
+from flowgen.core.commands.command import Command, given_name, set_field, shown_call
+from flowgen.core.definitions import Definition, check_id, check_name, check_priority
+from flowgen.core.durations import Duration
+from flowgen.core.options import ChildOptions, child_options
+from flowgen.errors import DefinitionError
+
+__all__ = ["Invoke", "RunRef", "Start", "Wait"]
+
+T = TypeVar("T")
+P = ParamSpec("P")
+T_co = TypeVar("T_co", covariant=True)
+
+NO_CHILD_OPTIONS = ChildOptions()
+
+
+class _Typed:
+    """Holds what is no field of a RunRef: the type is known from the code and must not be stored with a value."""
+
+    __slots__ = ("result_type",)
+    result_type: Any
+
+
+@attrs.frozen(init=False)
+class RunRef(_Typed, Generic[T_co]):
+    """A child run that was started; `Wait(ref)` gives its result. May be an argument or a result like any value."""
+
+    key: str
+    """Of the Start command, inside its run."""
+    run_id: UUID
+    id: str
+    name: str
+
+    def __init__(self, key: str, run_id: UUID, id: str, name: str, result_type: Any = Any) -> None:
+        set_field(self, "key", key)
+        set_field(self, "run_id", run_id)
+        set_field(self, "id", id)
+        set_field(self, "name", name)
+        set_field(self, "result_type", result_type)
+
+
+class _Child(Command[T_co]):
+    """Shared by Invoke and Start: a definition, or its name, and the arguments."""
+
+    __slots__ = ()
+    definition: Definition[..., Any, Any] | str
+    args: tuple[Any, ...]
+    kwargs: tuple[tuple[str, Any], ...]
+    options: ChildOptions
+
+    def _init(self, target: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        if not isinstance(target, Definition | str):
+            raise DefinitionError(
+                f"{type(self).__name__} takes a @workflow, a @task or a definition's name, not {target!r}"
+                + (": decorate it with @task or @workflow" if callable(target) else "")
+            )
+        set_field(self, "definition", target if isinstance(target, Definition) else check_name(target, "a definition"))
+        set_field(self, "args", args)
+        set_field(self, "kwargs", tuple(sorted(kwargs.items())) if kwargs else ())
+        set_field(self, "options", NO_CHILD_OPTIONS)
+
+    @property
+    def target(self) -> str:
+        return self.definition if isinstance(self.definition, str) else self.definition.name
+
+    @property
+    def arguments(self) -> object:
+        if isinstance(self.definition, str):
+            return dict(self.kwargs) if not self.args else [list(self.args), dict(self.kwargs)]
+        return self.definition.function.binder.bind(self.args, dict(self.kwargs))
+
+    def _shown(self) -> list[str]:
+        return shown_call(self.target, self.args, self.kwargs)
+
+
+@attrs.frozen(init=False, eq=False, repr=False)
+class Invoke(_Child[T_co]):
+    """A child run on its own queue; wait for it. Throws ChildFailed, ChildCancelled or ChildTimedOut."""
+
+    definition: Definition[..., Any, Any] | str
+    args: tuple[Any, ...]
+    kwargs: tuple[tuple[str, Any], ...]
+    options: ChildOptions
+    kind = "invoke"
+
+    @overload
+    def __init__(self: Invoke[Any], target: str, /, *args: Any, **kwargs: Any) -> None: ...
+    @overload
+    def __init__(self: Invoke[T], target: Definition[P, Any, T], /, *args: P.args, **kwargs: P.kwargs) -> None: ...
+    def __init__(self, target: Any, /, *args: Any, **kwargs: Any) -> None:
+        self._init(target, args, kwargs)
+
+    def opts(
+        self,
+        *,
+        name: str | None = None,
+        id: str | None = None,
+        queue: str | None = None,
+        priority: int | None = None,
+        timeout: Duration | None = None,
+        on_timeout: Literal["cancel", "abandon"] | None = None,
+        tags: Iterable[str] | None = None,
+    ) -> Self:
+        """The same child with options. Past `timeout` the child is cancelled, or goes on with "abandon"."""
+        return self._with(
+            child_options(self.options, given_name(name), _child_given(id, queue, priority, tags), timeout, on_timeout)
+        )
+
+
+@attrs.frozen(init=False, eq=False, repr=False)
+class Start(_Child[RunRef[T_co]]):
+    """A child run, not waited for; `Wait(ref)` waits later. `detached`: not cancelled or paused with its parent."""
+
+    definition: Definition[..., Any, Any] | str
+    args: tuple[Any, ...]
+    kwargs: tuple[tuple[str, Any], ...]
+    options: ChildOptions
+    kind = "start"
+
+    @overload
+    def __init__(self: Start[Any], target: str, /, *args: Any, **kwargs: Any) -> None: ...
+    @overload
+    def __init__(self: Start[T], target: Definition[P, Any, T], /, *args: P.args, **kwargs: P.kwargs) -> None: ...
+    def __init__(self, target: Any, /, *args: Any, **kwargs: Any) -> None:
+        self._init(target, args, kwargs)
+
+    def opts(
+        self,
+        *,
+        name: str | None = None,
+        id: str | None = None,
+        queue: str | None = None,
+        priority: int | None = None,
+        detached: bool | None = None,
+        tags: Iterable[str] | None = None,
+    ) -> Self:
+        """The same start with options."""
+        given = _child_given(id, queue, priority, tags)
+        if detached is not None:
+            given["detached"] = detached
+        return self._with(child_options(self.options, given_name(name), given, None, None))
+
+
+def _child_given(id: str | None, queue: str | None, priority: int | None, tags: Iterable[str] | None) -> dict[str, Any]:
+    given: dict[str, Any] = {}
+    if id is not None:
+        given["id"] = check_id(id)
+    if queue is not None:
+        given["queue"] = check_name(queue, "a queue")
+    if priority is not None:
+        given["priority"] = check_priority(priority)
+    if tags is not None:
+        given["tags"] = tuple(check_name(tag, "a tag") for tag in ([tags] if isinstance(tags, str) else tags))
+    return given
+
+
+@attrs.frozen(init=False, eq=False, repr=False)
+class Wait(Command[T_co]):
+    """The result of a run that was started with Start."""
+
+    ref: RunRef[Any]
+    options: ChildOptions
+    kind = "wait"
+
+    def __init__(self: Wait[T], ref: RunRef[T]) -> None:
+        if not isinstance(ref, RunRef):
+            raise DefinitionError(f"Wait takes what `yield from Start(...)` gave, not {ref!r}")
+        set_field(self, "ref", ref)
+        set_field(self, "options", NO_CHILD_OPTIONS)
+
+    @property
+    def target(self) -> str:
+        return self.ref.name
+
+    @property
+    def arguments(self) -> object:
+        return self.ref.key
+
+    @property
+    def default_name(self) -> str:
+        return f"wait:{self.ref.name}"
+
+    def _shown(self) -> list[str]:
+        return [repr(self.ref)]
+
+    def opts(
+        self,
+        *,
+        name: str | None = None,
+        timeout: Duration | None = None,
+        on_timeout: Literal["cancel", "abandon"] | None = None,
+    ) -> Self:
+        """The same wait with options; see `Invoke.opts`."""
+        return self._with(child_options(self.options, given_name(name), {}, timeout, on_timeout))

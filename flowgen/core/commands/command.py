@@ -1,0 +1,108 @@
+"""What every command shares: its spelling (`yield`, `yield from`, `await`), its identity, its options.
+
+Nothing happens until a command is yielded, and a command never changes: `opts` gives a new one. The invariant: two
+commands are equal if and only if their kind, target, the author's name and the bound arguments are.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Coroutine, Generator
+from typing import Any, ClassVar, Generic, Self, TypeAlias
+
+import attrs
+from typing_extensions import TypeVar
+
+from flowgen.core import fingerprint
+from flowgen.core.definitions import check_name
+from flowgen.core.options import CommandOptions
+
+__all__ = ["NO_OPTIONS", "Branch", "Command", "Flow", "given_name", "set_field", "shown_call"]
+
+T = TypeVar("T")
+T_co = TypeVar("T_co", covariant=True)
+
+set_field = object.__setattr__
+"""Sets a field of a frozen value under construction."""
+NO_OPTIONS = CommandOptions()
+
+
+class Command(Generic[T_co]):
+    """What a handler yields. Yield it, `yield from` it or await it: the interpreter sees the same object."""
+
+    __slots__ = ()
+    kind: ClassVar[str]
+    """One lower-case word; a part of the fingerprint."""
+    options: CommandOptions
+
+    def __iter__(self) -> Generator[Command[Any], Any, T_co]:
+        got: T_co = yield self
+        return got
+
+    def __await__(self) -> Generator[Command[Any], Any, T_co]:
+        got: T_co = yield self
+        return got
+
+    @property
+    def target(self) -> str:
+        """What the command acts on: a function's or definition's name; empty where there is none."""
+        return ""
+
+    @property
+    def arguments(self) -> object:
+        """The arguments in a form that JSON can show, bound to the signature where there is one."""
+        return None
+
+    @property
+    def default_name(self) -> str:
+        """The name that is numbered when the author gives none."""
+        return self.target or self.kind
+
+    def opts(self, *, name: str | None = None) -> Self:
+        """The same command with options. `name` replaces the automatic name and must be unique in its scope."""
+        return self._with(attrs.evolve(self.options, **given_name(name)))
+
+    def _with(self, options: CommandOptions) -> Self:
+        new = copy.copy(self)
+        set_field(new, "options", options)
+        return new
+
+    def identity(self) -> tuple[str, str, str | None, str]:
+        """Kind, target, the author's name, and the hash of the arguments."""
+        return self.kind, self.target, self.options.name, fingerprint.args_hash(self.arguments)
+
+    def fingerprint(self) -> str:
+        return fingerprint.fingerprint(self.kind, self.target, fingerprint.args_hash(self.arguments))
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Command):
+            return NotImplemented
+        return self is other or self.identity() == other.identity()
+
+    def __hash__(self) -> int:
+        return hash(self.identity())
+
+    def __repr__(self) -> str:
+        name = self.options.name
+        shown = f"{type(self).__name__}({', '.join(self._shown())})"
+        return shown if name is None else f"{shown}.opts(name={name!r})"
+
+    def _shown(self) -> list[str]:
+        """What stands between the brackets of `repr`, as the author would write it."""
+        return []
+
+
+Flow: TypeAlias = Generator[Command[Any], Any, T]
+"""What a generator handler returns: `def checkout(order_id: str) -> Flow[str]`."""
+Branch: TypeAlias = Command[T] | Generator[Command[Any], Any, T] | Coroutine[Any, Any, T]
+"""What a composite runs beside others: a command or a flow."""
+
+
+def shown_call(target: str, args: tuple[Any, ...], kwargs: tuple[tuple[str, Any], ...]) -> list[str]:
+    """A call for `repr`: what is called and what it is given."""
+    return [target, *(repr(arg) for arg in args), *(f"{key}={value!r}" for key, value in kwargs)]
+
+
+def given_name(name: str | None) -> dict[str, Any]:
+    """The author's name as a change of options; none leaves them as they are."""
+    return {} if name is None else {"name": check_name(name, "the name of a command")}

@@ -1,0 +1,415 @@
+"""What a handler or a step's function can read: `Context` and `StepContext`.
+
+A context only reads. What creates a fact is a yielded command; what reaches outside (the log, the abort signal, the
+progress of a task) goes through ports that the worker or the testing kit supplies.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator, Mapping, MutableMapping
+from contextlib import contextmanager
+from contextvars import ContextVar
+from datetime import datetime
+from typing import Any, Generic, TypeVar, overload
+from uuid import UUID, uuid5
+
+import attrs
+from typing_extensions import TypeVar as DefaultTypeVar
+
+from flowgen.core import codec
+from flowgen.core.ports import UNABORTED, LogPort, Signal, TaskPort, no_log, no_report
+from flowgen.errors import DefinitionError
+
+__all__ = [
+    "Context",
+    "LogPort",
+    "Logger",
+    "RunFacts",
+    "Saved",
+    "Signal",
+    "StepContext",
+    "StepFacts",
+    "TaskPort",
+    "Trigger",
+    "View",
+    "current",
+    "entered",
+]
+
+T = TypeVar("T")
+S = DefaultTypeVar("S", default=None)
+
+
+@attrs.frozen(kw_only=True)
+class Trigger:
+    """What started a run. `kind` is call, invoke, cron, event or sql."""
+
+    kind: str = "call"
+    name: str | None = None
+    scheduled_at: datetime | None = None
+    payload: Any = None
+
+
+@attrs.frozen
+class Saved:
+    """What the last Checkpoint with data saved."""
+
+    cursor: Any = None
+    items_processed: int = 0
+    accumulated_results: Any = None
+
+
+@attrs.define(kw_only=True)
+class RunFacts:
+    """What is fixed while a handler runs."""
+
+    run_id: str
+    uuid: UUID
+    name: str = ""
+    attempt: int = 1
+    max_attempts: int = 1
+    resumed: bool = False
+    correlation_id: str | None = None
+    parent_correlation_id: str | None = None
+    trigger: Trigger = attrs.field(factory=Trigger)
+    input: Mapping[str, Any] = attrs.field(factory=dict)
+    config: Mapping[str, Any] = attrs.field(factory=dict)
+    services: Any = None
+    log: LogPort = no_log
+
+
+@attrs.define(kw_only=True)
+class View:
+    """What moves while a handler runs; the interpreter keeps it."""
+
+    now: datetime | None = None
+    next_sequence: int = 0
+    saved: Saved | None = None
+    results: MutableMapping[str, str] = attrs.field(factory=dict)
+    """JSON text of the values that were delivered, by key."""
+    replaying: bool = False
+    checkpoint_was_read: Callable[[], None] = lambda: None
+
+
+@attrs.frozen(kw_only=True)
+class StepFacts:
+    """What is fixed for one call of a step's function."""
+
+    key: str
+    attempt: int = 1
+    max_attempts: int = 1
+    config: Mapping[str, Any] = attrs.field(factory=dict)
+    signal: Signal = attrs.field(default=UNABORTED)
+    report: TaskPort = no_report
+
+
+class Logger:
+    """A logger bound to a run; silent while it replays. Surplus arguments are appended, keywords are fields."""
+
+    __slots__ = ("_fields", "_port", "_view")
+
+    def __init__(self, port: LogPort, view: View, fields: Mapping[str, Any]) -> None:
+        self._port = port
+        self._view = view
+        self._fields = fields
+
+    def debug(self, message: object, /, *args: object, **fields: Any) -> None:
+        self._write("debug", message, args, fields)
+
+    def info(self, message: object, /, *args: object, **fields: Any) -> None:
+        self._write("info", message, args, fields)
+
+    def warning(self, message: object, /, *args: object, **fields: Any) -> None:
+        self._write("warning", message, args, fields)
+
+    warn = warning
+
+    def error(self, message: object, /, *args: object, **fields: Any) -> None:
+        self._write("error", message, args, fields)
+
+    def exception(self, message: object, /, *args: object, **fields: Any) -> None:
+        """Like `error`, with the traceback of the exception that is being handled."""
+        self._write("exception", message, args, fields, sys.exception())
+
+    def _write(
+        self, level: str, message: object, args: tuple[object, ...], fields: Any, handled: BaseException | None = None
+    ) -> None:
+        if self._view.replaying:
+            return
+        text = str(message)
+        if args:
+            try:
+                text = text % args
+            except (TypeError, ValueError):
+                text = " ".join([text, *(str(arg) for arg in args)])
+        error = next((arg for arg in args if isinstance(arg, BaseException)), handled)
+        self._port(level, text, {**self._fields, **fields}, error)
+
+
+class Context(Generic[S]):
+    """What is known of the run, for its handler. Missing data is None or the default, never an error."""
+
+    __slots__ = ("_facts", "_step", "_view", "logger")
+
+    def __init__(self, facts: RunFacts, view: View, step: StepFacts | None = None) -> None:
+        self._facts = facts
+        self._view = view
+        self._step = step
+        fields: dict[str, Any] = {"run_id": facts.run_id, "name": facts.name, "attempt": self.attempt}
+        if step is not None:
+            fields["step"] = step.key
+        if facts.correlation_id is not None:
+            fields["correlation_id"] = facts.correlation_id
+        self.logger = Logger(facts.log, View() if step is not None else view, fields)
+
+    # identity
+
+    @property
+    def run_id(self) -> str:
+        """The caller's id of the run, else the text of its UUID."""
+        return self._facts.run_id
+
+    execution_id = run_id
+
+    @property
+    def task_uuid(self) -> UUID:
+        """The run's UUID, always."""
+        return self._facts.uuid
+
+    @property
+    def step_uuid(self) -> UUID:
+        """In a step: a UUID that stays the same over its attempts. In a handler: the run's."""
+        if self._step is None:
+            return self._facts.uuid
+        return uuid5(self._facts.uuid, self._step.key)
+
+    @property
+    def correlation_id(self) -> str | None:
+        return self._facts.correlation_id
+
+    @property
+    def parent_correlation_id(self) -> str | None:
+        return self._facts.parent_correlation_id
+
+    @property
+    def next_sequence(self) -> int:
+        """The index that the run's next entry gets."""
+        return self._view.next_sequence
+
+    @property
+    def trigger(self) -> Trigger:
+        return self._facts.trigger
+
+    @property
+    def now(self) -> datetime | None:
+        """When the last outcome that was delivered was recorded, by the database's clock. Replays."""
+        return self._view.now
+
+    @property
+    def services(self) -> S:
+        services: S = self._facts.services
+        return services
+
+    @property
+    def signal(self) -> Signal:
+        return self._step.signal if self._step is not None else UNABORTED
+
+    # inputs
+
+    @property
+    def input_data(self) -> dict[str, Any]:
+        """The run's input by parameter name."""
+        return dict(self._facts.input)
+
+    context = input_data
+
+    @overload
+    def get_input(self, key: str) -> Any: ...
+    @overload
+    def get_input(self, key: str, type: type[T]) -> T | None: ...
+    def get_input(self, key: str, type: Any = Any) -> Any:
+        """The run's argument for the parameter `key`, turned into `type`; None when it was not given."""
+        if key not in self._facts.input:
+            return None
+        return codec.structure(self._facts.input[key], type, what=f"the input {key!r}")
+
+    def get_input_or(self, key: str, default: T) -> T:
+        """The run's argument for the parameter `key`, or `default` when it was not given or is None."""
+        value: T | None = self._facts.input.get(key)
+        return default if value is None else value
+
+    def input_as(self, model: type[T]) -> T:
+        """The whole input as an attrs class, dataclass, TypedDict or pydantic model. Raises CodecError (permanent)."""
+        structured: T = codec.structure(dict(self._facts.input), model, what="the input")
+        return structured
+
+    # configuration
+
+    @property
+    def step_config(self) -> Mapping[str, Any]:
+        """`config=` of the step over that of the definition."""
+        if self._step is None:
+            return dict(self._facts.config)
+        return {**self._facts.config, **self._step.config}
+
+    def get_config(self, key: str, default: Any = None) -> Any:
+        return self.step_config.get(key, default)
+
+    # results of earlier steps
+
+    @overload
+    def get_dependency_result(self, step: object) -> Any: ...
+    @overload
+    def get_dependency_result(self, step: object, type: type[T]) -> T | None: ...
+    def get_dependency_result(self, step: object, type: Any = Any) -> Any:
+        """The result of the step of this name (or definition, or function), as `type`; None when there is none."""
+        text = self._view.results.get(_step_name(step))
+        return None if text is None else codec.decode(text, type, what=f"the result of {_step_name(step)}")
+
+    def get_dependency_field(self, step: object, *path: str | int) -> Any:
+        """What stands at `path` inside the result of a step; None when anything on the way is missing."""
+        value = self.get_dependency_result(step)
+        for part in path:
+            try:
+                value = value[part]
+            except (KeyError, IndexError, TypeError):
+                return None
+        return value
+
+    def get_dependency_result_keys(self) -> list[str]:
+        return list(self._view.results)
+
+    def get_all_dependency_results(self, prefix: str = "") -> dict[str, Any]:
+        """Results by key, of the keys that start with `prefix`."""
+        return {key: codec.decode(text) for key, text in self._view.results.items() if key.startswith(prefix)}
+
+    @property
+    def dependency_results(self) -> dict[str, Any]:
+        return self.get_all_dependency_results()
+
+    # retry
+
+    @property
+    def attempt(self) -> int:
+        """Of the step in a step's function, of the run in a handler; from 1."""
+        return self._step.attempt if self._step is not None else self._facts.attempt
+
+    def is_retry(self) -> bool:
+        """Whether an earlier attempt failed."""
+        return self.attempt > 1
+
+    def is_last_retry(self) -> bool:
+        """Whether no attempt is left after this one."""
+        return self.attempt >= self._max_attempts
+
+    @property
+    def retry_count(self) -> int:
+        return self.attempt - 1
+
+    @property
+    def max_retries(self) -> int:
+        return self._max_attempts - 1
+
+    @property
+    def _max_attempts(self) -> int:
+        return self._step.max_attempts if self._step is not None else self._facts.max_attempts
+
+    def is_resumed(self) -> bool:
+        """Whether this start of the handler follows a lost worker, a wait or a checkpoint."""
+        return self._facts.resumed
+
+    # checkpoint
+
+    @property
+    def checkpoint(self) -> dict[str, Any] | None:
+        """What was saved last: `cursor`, `items_processed`, `accumulated_results`; None when nothing was."""
+        saved = self._saved()
+        return None if saved is None else attrs.asdict(saved, recurse=False)
+
+    @property
+    def checkpoint_cursor(self) -> Any:
+        saved = self._saved()
+        return None if saved is None else saved.cursor
+
+    @property
+    def checkpoint_items_processed(self) -> int:
+        saved = self._saved()
+        return 0 if saved is None else saved.items_processed
+
+    @property
+    def accumulated_results(self) -> Any:
+        saved = self._saved()
+        return None if saved is None else saved.accumulated_results
+
+    def has_checkpoint(self) -> bool:
+        """Whether one was saved, whatever its cursor."""
+        return self._saved() is not None
+
+    def _saved(self) -> Saved | None:
+        if self._step is None:
+            self._view.checkpoint_was_read()
+        return self._view.saved
+
+
+class StepContext(Context[S]):
+    """What is known of the run and of the step, for a task's function."""
+
+    __slots__ = ()
+
+    def heartbeat(self, details: object = None) -> None:
+        """Say that the function is alive, with anything JSON; clients see it as its progress. Raises Cancelled."""
+        self._report({"heartbeat": details})
+
+    def progress(self, done: float, total: float | None = None) -> None:
+        """Say how far the function is; clients see `{"done": ..., "total": ...}`. Raises Cancelled when aborted."""
+        self._report({"done": done, "total": total})
+
+    def _report(self, report: Mapping[str, Any]) -> None:
+        if self._step is None:
+            raise DefinitionError(
+                "heartbeat() and progress() are for a task's function; in a handler yield SetProgress or Checkpoint"
+            )
+        self._step.signal.raise_if_aborted()
+        self._step.report(report)
+
+
+_current: ContextVar[Context[Any]] = ContextVar("flowgen_context")
+
+
+def current() -> Context[Any]:
+    """The context of the handler or step that is running. Raises LookupError outside of one."""
+    try:
+        return _current.get()
+    except LookupError:
+        raise LookupError("no workflow or task is running here: current() works inside a handler or a step") from None
+
+
+def current_or_detached(for_step: bool) -> Context[Any]:
+    """The running context, of the class asked for; outside of a run one that knows nothing."""
+    context = _current.get(None)
+    if context is None:
+        kind: type[Context[Any]] = StepContext if for_step else Context
+        return kind(RunFacts(run_id="", uuid=UUID(int=0)), View(), StepFacts(key="") if for_step else None)
+    if for_step and not isinstance(context, StepContext):
+        return StepContext(context._facts, context._view, context._step)  # noqa: SLF001 - its own two classes
+    return context
+
+
+@contextmanager
+def entered(context: Context[Any]) -> Iterator[None]:
+    """Make `context` the current one within the block."""
+    token = _current.set(context)
+    try:
+        yield
+    finally:
+        _current.reset(token)
+
+
+def _step_name(step: object) -> str:
+    if isinstance(step, str):
+        return step
+    name = getattr(step, "name", None) or getattr(step, "__name__", None)
+    if not isinstance(name, str):
+        raise DefinitionError(f"a step is named by a string, a task or a function, not by {step!r}")
+    return name

@@ -1,0 +1,278 @@
+"""A workflow or a task with its options, and a call of one: inert values for the registry, the commands and clients.
+
+Nothing here runs a handler through the engine: calling a definition does just what calling its function does.
+"""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Callable, Iterable, Mapping
+from datetime import datetime, timedelta
+from typing import Any, Generic, Literal, ParamSpec, Self
+
+import attrs
+from typing_extensions import TypeVar
+
+from flowgen.core.context import current_or_detached
+from flowgen.core.cron import CronSpec
+from flowgen.core.durations import Duration, as_timedelta
+from flowgen.core.functions import ContextKind, Flavour, Function, describe
+from flowgen.core.retry import Retry
+from flowgen.core.states import RunKind
+from flowgen.errors import DefinitionError
+
+__all__ = ["Call", "CallOptions", "Cron", "Definition", "DefinitionOptions", "Task", "Workflow", "check_name"]
+
+P = ParamSpec("P")
+R_co = TypeVar("R_co", covariant=True)
+T_co = TypeVar("T_co", covariant=True)
+
+Determinism = Literal["warn", "strict"]
+
+_NAME = re.compile(r"[^\x00-\x1f\x7f/#]+")
+MAX_NAME = 200
+"""Bytes of UTF-8 that a name or an id may have."""
+
+
+def check_name(name: object, what: str) -> str:
+    """A name of a definition, command, queue, schedule or run: 1 to 200 bytes, no control characters, `/` or `#`.
+
+    Raises DefinitionError that says what was seen.
+    """
+    if not isinstance(name, str):
+        raise DefinitionError(f"{what} must be a string, not {name!r} of type {type(name).__name__}")
+    if not name.strip() or not _NAME.fullmatch(name):
+        raise DefinitionError(
+            f"{what} {name!r} is not a name: it must not be empty and must have no control characters, '/' or '#'"
+        )
+    try:
+        size = len(name.encode())
+    except UnicodeEncodeError:
+        raise DefinitionError(f"{what} {name!r} has lone surrogates, which cannot be stored") from None
+    if size > MAX_NAME:
+        raise DefinitionError(f"{what} {name[:40]!r}... has {size} bytes; {MAX_NAME} are allowed")
+    return name
+
+
+def check_id(id: object) -> str:
+    """A caller's id of a run: 1 to 512 bytes of text without control characters. Raises DefinitionError."""
+    if not isinstance(id, str) or not id.strip() or any(ord(c) < 32 or ord(c) == 127 for c in id):
+        raise DefinitionError(f"a run's id must be a string, not empty and without control characters, not {id!r}")
+    try:
+        size = len(id.encode())
+    except UnicodeEncodeError:
+        raise DefinitionError(f"the run id {id!r} has lone surrogates, which cannot be stored") from None
+    if size > 512:
+        raise DefinitionError(f"the run id {id[:40]!r}... has {size} bytes; 512 are allowed")
+    return id
+
+
+@attrs.frozen
+class Cron:
+    """One cron trigger of a definition: an expression of 5 or 6 fields (seconds first), in an IANA zone.
+
+    `args` are the arguments of the runs that it starts, by parameter name.
+    """
+
+    expression: str
+    timezone: str = attrs.field(default="UTC", kw_only=True)
+    args: Mapping[str, Any] = attrs.field(factory=dict, kw_only=True)
+
+    def __attrs_post_init__(self) -> None:
+        CronSpec.parse(self.expression, self.timezone)
+
+
+def as_crons(cron: str | Cron | Iterable[str | Cron] | None) -> tuple[Cron, ...]:
+    """One cron trigger, several or none, as a tuple; a plain string is the short form."""
+    if cron is None:
+        return ()
+    if isinstance(cron, str | Cron):
+        cron = (cron,)
+    return tuple(Cron(each) if isinstance(each, str) else each for each in cron)
+
+
+@attrs.frozen(kw_only=True)
+class DefinitionOptions:
+    """What `@task` and `@workflow` were told."""
+
+    queue: str = "default"
+    retry: Retry
+    timeout: timedelta | None = None
+    """Of a plain task: start to close, each attempt."""
+    deadline: timedelta | None = None
+    """Of a workflow's run, from its start."""
+    priority: int = 0
+    config: Mapping[str, Any] = attrs.field(factory=dict)
+    cron: tuple[Cron, ...] = ()
+    determinism: Determinism = "warn"
+
+
+class Definition(Generic[P, R_co, T_co]):
+    """A workflow or a task. P: parameters without the context; R: what calling gives; T: the outcome."""
+
+    kind: RunKind
+    __slots__ = ("__weakref__", "fn", "function", "name", "options")
+
+    def __init__(self, fn: Callable[..., Any], name: str | None, options: DefinitionOptions) -> None:
+        self.fn = fn
+        self.function = _definable(fn, name, self.kind)
+        self.name: str = check_name(name if name is not None else self.function.name, f"the name of a {self.kind}")
+        self.options = options
+        self._check_triggers()
+
+    @property
+    def is_handler(self) -> bool:
+        """Whether the function yields commands; a plain task's function does not and is one step."""
+        return self.kind is RunKind.WORKFLOW or self.function.flavour is Flavour.GENERATOR
+
+    @property
+    def location(self) -> str:
+        return f"{self.function.file}:{self.function.line}"
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R_co:
+        """Do what the function does; a context parameter is supplied."""
+        if self.function.context is ContextKind.NONE:
+            result: R_co = self.fn(*args, **kwargs)
+        else:
+            result = self.fn(current_or_detached(self.function.context is ContextKind.STEP), *args, **kwargs)
+        return result
+
+    def call(self, *args: P.args, **kwargs: P.kwargs) -> Call[T_co]:
+        """This definition with arguments: inert. Raises TypeError when they do not fit the signature."""
+        return Call(self, self.name, self.function.binder.bind(args, kwargs))
+
+    def __repr__(self) -> str:
+        return f"<{self.kind} {self.name}>"
+
+    def _check_triggers(self) -> None:
+        for cron in self.options.cron:
+            try:
+                self.function.binder.bind((), dict(cron.args))
+            except TypeError as error:
+                raise DefinitionError(
+                    f"{self.name}: its cron trigger {cron.expression!r} starts it with {dict(cron.args)!r}: {error}. "
+                    "Give the arguments: cron=Cron(expression, args={...})"
+                ) from None
+
+
+class Task(Definition[P, R_co, T_co]):
+    """What `@task` makes."""
+
+    __slots__ = ()
+    kind = RunKind.TASK
+
+
+class Workflow(Definition[P, R_co, T_co]):
+    """What `@workflow` makes."""
+
+    __slots__ = ()
+    kind = RunKind.WORKFLOW
+
+
+def _definable(fn: Callable[..., Any], name: str | None, kind: RunKind) -> Function:
+    if isinstance(fn, type):
+        raise DefinitionError(f"@{kind} on the class {fn.__qualname__}: decorate a function")
+    if isinstance(fn, Definition):
+        raise DefinitionError(f"@{kind} on {fn!r}, which is decorated already")
+    if isinstance(fn, staticmethod | classmethod):
+        raise DefinitionError(f"@{kind} on a {type(fn).__name__}: decorate a function outside of a class")
+    function = describe(fn)
+    where = f"{function.qualname} ({function.file}:{function.line})"
+    if function.name is None and name is None:
+        raise DefinitionError(f"@{kind} on {where}: it has no name of its own, give it name=")
+    if function.flavour is Flavour.ASYNC_GENERATOR:
+        raise DefinitionError(
+            f"@{kind} on the async generator {where}: a handler is a generator (def ... yield) or a coroutine "
+            "(async def ... await)"
+        )
+    if kind is RunKind.WORKFLOW and function.flavour is Flavour.PLAIN:
+        raise DefinitionError(
+            f"@workflow on the plain function {where}: a workflow yields commands; make it a generator "
+            "(yield Step(...)) or a coroutine (await Step(...)), or use @task"
+        )
+    owner = function.qualname.rpartition(".")[0]
+    first = next(iter(function.binder.parameters), "")
+    if inspect.ismethod(fn) or (owner and not owner.endswith("<locals>") and first in ("self", "cls")):
+        raise DefinitionError(f"@{kind} on the method {where}: decorate a function outside of a class")
+    return function
+
+
+@attrs.frozen(kw_only=True)
+class CallOptions:
+    """Options of a start. Durations are of the database's clock."""
+
+    id: str | None = None
+    queue: str | None = None
+    priority: int | None = None
+    delay: timedelta | None = None
+    at: datetime | None = None
+    deadline: timedelta | None = None
+    tags: tuple[str, ...] = ()
+    correlation_id: str | None = None
+
+
+_NO_OPTIONS = CallOptions()
+
+
+@attrs.frozen
+class Call(Generic[T_co]):
+    """A definition with its arguments and options: inert. `definition` is None for a call by name."""
+
+    definition: Definition[..., Any, T_co] | None
+    name: str
+    arguments: Mapping[str, Any]
+    """Bound arguments by parameter name, without defaults."""
+    options: CallOptions = attrs.field(default=_NO_OPTIONS, eq=False, repr=False)
+
+    def opts(
+        self,
+        *,
+        id: str | None = None,
+        queue: str | None = None,
+        priority: int | None = None,
+        delay: Duration | None = None,
+        at: datetime | None = None,
+        deadline: Duration | None = None,
+        tags: Iterable[str] | None = None,
+        correlation_id: str | None = None,
+    ) -> Self:
+        """A new call with these options added. Raises DefinitionError for a value that does not fit."""
+        given: dict[str, Any] = {}
+        if id is not None:
+            given["id"] = check_id(id)
+        if queue is not None:
+            given["queue"] = check_name(queue, "a queue")
+        if priority is not None:
+            given["priority"] = check_priority(priority)
+        if delay is not None:
+            given["delay"] = as_timedelta(delay, what="delay")
+        if at is not None:
+            given["at"] = check_aware(at, "at")
+        if deadline is not None:
+            given["deadline"] = as_timedelta(deadline, what="deadline")
+        if tags is not None:
+            given["tags"] = tuple(check_name(tag, "a tag") for tag in ([tags] if isinstance(tags, str) else tags))
+        if correlation_id is not None:
+            given["correlation_id"] = check_id(correlation_id)
+        options = attrs.evolve(self.options, **given)
+        if options.delay is not None and options.at is not None:
+            raise DefinitionError("a call has delay= or at=, not both")
+        return attrs.evolve(self, options=options)
+
+    def __hash__(self) -> int:
+        return hash((self.name, tuple(self.arguments)))
+
+
+def check_priority(priority: object) -> int:
+    """A priority: an int from -32768 to 32767, higher first. Raises DefinitionError."""
+    if isinstance(priority, bool) or not isinstance(priority, int) or not -32768 <= priority <= 32767:
+        raise DefinitionError(f"a priority must be an int from -32768 to 32767, not {priority!r}")
+    return priority
+
+
+def check_aware(when: object, what: str) -> datetime:
+    """An aware datetime. Raises DefinitionError for anything else."""
+    if not isinstance(when, datetime) or when.tzinfo is None or when.utcoffset() is None:
+        raise DefinitionError(f"{what} must be a timezone-aware datetime, not {when!r}: use datetime(..., tzinfo=UTC)")
+    return when
