@@ -94,7 +94,7 @@ def _compile(annotation: Any) -> Shape:
     if isinstance(annotation, typing.NewType):
         return shape_of(annotation.__supertype__)
     if isinstance(annotation, _ALIASES):
-        return shape_of(annotation.__value__)
+        return _alias_shape(annotation)
     if isinstance(origin, _ALIASES):
         arguments = dict(zip(origin.__type_params__, typing_extensions.get_args(annotation), strict=False))
         return shape_of(substitute(origin.__value__, arguments))
@@ -106,6 +106,18 @@ def _compile(annotation: Any) -> Shape:
     if origin in (typing.Literal, typing_extensions.Literal):
         return literal_shape(typing_extensions.get_args(annotation), _lower_any)
     return _compile_class(annotation, origin)
+
+
+def _alias_shape(alias: Any) -> Shape:
+    # Resolved at each use and not before: an alias may name itself, as that of JSON does.
+    return Shape(
+        alias.__name__,
+        lambda value: shape_of(alias.__value__).lower(value),
+        lambda tree: shape_of(alias.__value__).lift(tree),
+        lambda value: shape_of(alias.__value__).accepts(value),
+        _ANY.kinds,
+        rank=6,
+    )
 
 
 def _union_of(members: tuple[Any, ...]) -> Shape:
@@ -166,13 +178,12 @@ def _custom_shape(annotation: Any) -> Shape:
 
         return run
 
-    kinds = frozenset({dict, list, str, int, float, bool})
     return Shape(
         name,
         lambda value: _lower_any(guarded(write, "unstructure")(value)),
         guarded(lambda tree: read(tree, annotation), "structure"),
         lambda value: isinstance(value, annotation) if isinstance(annotation, type) else True,
-        kinds,
+        _ANY.kinds,
     )
 
 
@@ -227,7 +238,13 @@ def _lower_leaf(value: Any) -> Any:
         raise Refused(
             f"found {show_type(value)} without an annotation: annotate it, as set[str], or return a sorted list"
         )
-    custom = shape_of(type(value))
+    try:
+        custom = shape_of(type(value))
+    except Refused:
+        raise Refused(
+            f"found {show_type(value)}, which has no JSON form, allowed: None, bool, int, float, str, lists, dicts, "
+            "enums, dates, UUID, Decimal, Path, dataclasses, attrs classes, pydantic models"
+        ) from None
     return custom.lower(value)
 
 
@@ -246,6 +263,7 @@ _ANY: Final = Shape(
     lambda tree: tree,
     lambda value: True,
     frozenset({type(None), bool, int, float, str, list, dict}),
+    anything=True,
     rank=9,
 )
 _ANY_KEY: Final = Shape(

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final
 
 from flowgen.core.shapes import Shape, mismatch
-from flowgen.core.trees import Refused, from_text, show_type, to_text
+from flowgen.core.trees import Refused, from_text, is_plain, show_type, to_text
 
 __all__ = ["list_shape", "mapping_shape", "set_shape", "tuple_shape"]
 
@@ -37,6 +37,8 @@ def list_shape(item: Shape, build: Callable[[list[Any]], Any] | None = None) -> 
     def lower(value: Any) -> Any:
         if type(value) is list and plain and set(map(type, value)) <= exact:
             return value
+        if item.anything and type(value) is list and is_plain(value):
+            return value
         if not isinstance(value, _SEQUENCES):
             raise mismatch(value, name)
         return _items(item.lower, value)
@@ -44,7 +46,8 @@ def list_shape(item: Shape, build: Callable[[list[Any]], Any] | None = None) -> 
     def lift(tree: Any) -> Any:
         if type(tree) is not list:
             raise mismatch(tree, name)
-        done = tree if plain and set(map(type, tree)) <= exact else _items(item.lift, tree)
+        whole = item.anything or (plain and set(map(type, tree)) <= exact)
+        done = tree if whole else _items(item.lift, tree)
         return done if build is None else build(done)
 
     return Shape(name, lower, lift, lambda value: isinstance(value, _SEQUENCES), frozenset({list}), rank=6)
@@ -107,6 +110,8 @@ def mapping_shape(key: Shape, value: Shape, build: Callable[[dict[Any, Any]], An
     def lower(table: Any) -> Any:
         if type(table) is dict and plain and set(map(type, table)) <= {str} and set(map(type, table.values())) <= exact:
             return table
+        if value.anything and text_keys and type(table) is dict and is_plain(table):
+            return table
         if not isinstance(table, Mapping):
             raise mismatch(table, name)
         done: dict[str, Any] = {}
@@ -123,7 +128,7 @@ def mapping_shape(key: Shape, value: Shape, build: Callable[[dict[Any, Any]], An
     def lift(tree: Any) -> Any:
         if type(tree) is not dict:
             raise mismatch(tree, name)
-        if plain and set(map(type, tree.values())) <= exact:
+        if text_keys and (value.anything or (plain and set(map(type, tree.values())) <= exact)):
             return tree if build is None else build(tree)
         done = {}
         for text, member in tree.items():

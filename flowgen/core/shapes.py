@@ -33,6 +33,8 @@ class Shape:
     kinds: frozenset[type]
     atom: type | None = None
     """Set when the live value is the tree, and only this exact type passes unlooked."""
+    anything: bool = False
+    """Set for Any: whole plain trees need no look at their parts."""
     rank: int = 1
     """Which member of a union is tried first: unions are equal in any order, so the order written cannot decide."""
     fields: frozenset[str] | None = None

@@ -113,6 +113,8 @@ def _make_writer() -> Callable[[Any], str]:
     def writer(tree: Any) -> str:
         if type(tree) is str:
             return text(tree)
+        if tree is None:
+            return "null"
         return "".join(write(tree, 0))
 
     return writer
