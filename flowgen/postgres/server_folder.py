@@ -72,6 +72,8 @@ class Postmaster:
             return cls(int(lines[0]), Path(lines[4]), lines[7].strip() if len(lines) > 7 else "starting")
         except (FileNotFoundError, NotADirectoryError, IndexError, ValueError):
             return None  # absent, or being written
+        except PermissionError as error:
+            raise DatabaseError(f"{data} is of another user: run as that user, or pass a URL.") from error
 
     def listening(self) -> bool:
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
@@ -134,6 +136,9 @@ class ServerFolder:
         except BlockingIOError:
             os.close(descriptor)
             return None
+        except OSError as error:
+            os.close(descriptor)
+            raise DatabaseError(f"The file system of {self.root} has no locks ({error}): pass a URL.") from error
         except BaseException:
             os.close(descriptor)
             raise

@@ -155,6 +155,18 @@ def test_a_stale_pid_file_of_a_killed_server_blocks_neither_start_nor_stop(folde
     assert embedded.ensure(folder) == url
 
 
+def test_a_server_whose_sockets_were_cleaned_away_is_started_again(folder: Path) -> None:
+    keep(embedded.ensure(folder))
+    status = embedded.status(folder)
+    assert status.data is not None
+    postmaster = server_folder.Postmaster.of(status.data)
+    assert postmaster is not None
+    shutil.rmtree(postmaster.sockets)
+    assert not embedded.status(folder).running
+    assert ask(embedded.ensure(folder), "select count(*) from kept") == 0
+    assert embedded.status(folder).pid != status.pid
+
+
 def test_an_initdb_that_was_killed_is_done_again(folder: Path) -> None:
     embedded.ensure(folder)
     embedded.stop(folder)
