@@ -1,0 +1,381 @@
+"""How a statement reaches PostgreSQL: statements and operations as data, one runner for each colour of connection.
+
+    Statement(name, params)                       names sql/<name>.sql; values only as named parameters
+    Op[T] = Generator[Request, list[Any], T]      yields requests, is sent rows (tuples), returns its result
+    Begin() Commit() Conclude(statement)          requests too: a transaction; Conclude commits with its last statement
+    run(conn, op, schema) -> T                    await run_async(conn, op, schema) -> T
+    connect(url, *, ...) -> Connection            await connect_async(url, *, ...)
+    Schema(name)                                  .identifier  .channel  .text(statement name)
+    translate(error) -> DatabaseError             preflight(conn), preflight_async(conn)
+
+It never builds SQL from values, never retries and never holds a connection. A statement outside of Begin and Commit
+runs in the caller's transaction, or in its own on an autocommit connection. The invariant: every `psycopg.Error` that
+leaves this room is a `DatabaseError` (or the `FlowgenError` that a function of ours asked for), without a password,
+and an operation sees it as an exception at its yield, so it can answer it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Generator, Mapping
+from importlib import resources
+from typing import Any, TypeAlias, TypeVar
+
+import attrs
+
+from flowgen.errors import DatabaseError, DefinitionError, FlowgenError, LeaseLost, SchemaError
+
+try:
+    import psycopg
+except ImportError as error:  # psycopg is there, libpq is not
+    raise ImportError(
+        "psycopg found no libpq on this machine. Install one with: pip install 'flowgen[binary]'"
+    ) from error
+
+from psycopg import sql
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
+from psycopg.pq import TransactionStatus
+
+__all__ = [
+    "Begin",
+    "Commit",
+    "Conclude",
+    "Op",
+    "Request",
+    "Schema",
+    "Statement",
+    "connect",
+    "connect_async",
+    "preflight",
+    "preflight_async",
+    "redact",
+    "run",
+    "run_async",
+    "translate",
+]
+
+T = TypeVar("T")
+
+FENCED = "FG001"
+"""SQLSTATE of a function of ours: the session's lease is over."""
+TRANSACTION_LOST = "FG002"
+"""SQLSTATE of a function of ours: a Transaction's function ended the transaction by itself."""
+
+_MAX_IDENTIFIER = 63
+_BODY_TAG = "$function$"
+
+
+@attrs.frozen
+class Statement:
+    """One statement: the file `sql/<name>.sql`, and its parameters."""
+
+    name: str
+    params: Mapping[str, Any] = attrs.field(factory=dict)
+
+
+@attrs.frozen
+class Begin:
+    """Open a transaction, unless the caller has one open."""
+
+
+@attrs.frozen
+class Commit:
+    """Commit what `Begin` opened; nothing when it opened none."""
+
+
+@attrs.frozen
+class Conclude:
+    """Run a statement and COMMIT the open transaction in the same round trip; when it fails nothing is committed."""
+
+    statement: Statement
+
+
+Request: TypeAlias = Statement | Begin | Commit | Conclude
+Op: TypeAlias = Generator[Request, list[Any], T]
+
+
+def _valid(_: Schema, __: object, name: str) -> None:
+    size = len(name.encode(errors="replace"))
+    problem = None
+    if not name.strip():
+        problem = "is empty"
+    elif size > _MAX_IDENTIFIER:
+        problem = f"has {size} bytes, of at most {_MAX_IDENTIFIER}"
+    elif "\0" in name or not name.isprintable():
+        problem = "holds a character that cannot be printed"
+    elif _BODY_TAG in name:
+        problem = f"holds {_BODY_TAG}"
+    elif name.startswith("pg_"):
+        problem = "begins with pg_, which PostgreSQL keeps for itself"
+    if problem:
+        raise SchemaError(f"The schema name {name!r} {problem}; give another name, such as 'flowgen'")
+
+
+@attrs.frozen
+class Schema:
+    """The schema that holds the tables. Any name that PostgreSQL takes; others raise SchemaError."""
+
+    name: str = attrs.field(default="flowgen", validator=_valid)
+    _texts: dict[str, bytes] = attrs.field(factory=dict, init=False, repr=False, eq=False)
+
+    @property
+    def identifier(self) -> str:
+        """The quoted name."""
+        return sql.Identifier(self.name).as_string()
+
+    @property
+    def channel(self) -> str:
+        """The notification channel of this schema."""
+        channel = f"flowgen.{self.name}"
+        if len(channel.encode()) <= _MAX_IDENTIFIER:
+            return channel
+        return f"flowgen#{hashlib.sha256(self.name.encode()).hexdigest()[:40]}"
+
+    def render(self, text: str, *, beside_parameters: bool = False) -> str:
+        """A script with `{schema}`, `{schema_text}` (a literal) and `{channel}` filled in."""
+        parts = {
+            "schema": self.identifier,
+            "schema_text": sql.Literal(self.name).as_string(),
+            "channel": sql.Identifier(self.channel).as_string(),
+        }
+        if beside_parameters:  # a % in the name is no placeholder
+            parts = {key: value.replace("%", "%%") for key, value in parts.items()}
+        return re.sub(r"\{(schema|schema_text|channel)\}", lambda match: parts[match[1]], text)
+
+    def text(self, name: str) -> bytes:
+        """The statement of `sql/<name>.sql` as it is sent: rendered once, without its comments."""
+        text = self._texts.get(name)
+        if text is None:
+            source = resources.files(__package__).joinpath("sql", f"{name}.sql").read_text(encoding="utf-8")
+            lines = [line for line in source.splitlines() if not line.lstrip().startswith("--")]
+            text = self.render("\n".join(lines), beside_parameters=True).strip().encode()
+            self._texts[name] = text
+        return text
+
+
+# --- running -------------------------------------------------------------------------------------------------------
+
+
+def run(conn: psycopg.Connection[Any], op: Op[T], schema: Schema) -> T:
+    """Drive an operation on a connection. Raises DatabaseError, or what the operation raises."""
+    opened = False
+    try:
+        request = next(op)
+        while True:
+            try:
+                if isinstance(request, Statement):
+                    rows = conn.cursor(binary=True).execute(schema.text(request.name), request.params)
+                    result = rows.fetchall() if rows.description else []
+                elif isinstance(request, Begin):
+                    result = []
+                    if conn.info.transaction_status == TransactionStatus.IDLE:
+                        conn.execute("BEGIN")
+                        opened = True
+                elif isinstance(request, Commit):
+                    result = []
+                    if opened:
+                        conn.execute("COMMIT")
+                        opened = False
+                else:
+                    result = _conclude(conn, request.statement, schema)
+                    opened = False
+            except psycopg.Error as error:
+                request = op.throw(_raised(error))
+            else:
+                request = op.send(result)
+    except StopIteration as stop:
+        value: T = stop.value
+        return value
+    finally:
+        if opened and not conn.closed:
+            conn.rollback()
+
+
+def _conclude(conn: psycopg.Connection[Any], statement: Statement, schema: Schema) -> list[Any]:
+    with conn.pipeline():
+        cursor = conn.cursor(binary=True).execute(schema.text(statement.name), statement.params)
+        conn.commit()
+    return cursor.fetchall()
+
+
+async def run_async(conn: psycopg.AsyncConnection[Any], op: Op[T], schema: Schema) -> T:
+    """Drive an operation on an async connection; the same as `run`."""
+    opened = False
+    try:
+        request = next(op)
+        while True:
+            try:
+                if isinstance(request, Statement):
+                    rows = await conn.cursor(binary=True).execute(schema.text(request.name), request.params)
+                    result = await rows.fetchall() if rows.description else []
+                elif isinstance(request, Begin):
+                    result = []
+                    if conn.info.transaction_status == TransactionStatus.IDLE:
+                        await conn.execute("BEGIN")
+                        opened = True
+                elif isinstance(request, Commit):
+                    result = []
+                    if opened:
+                        await conn.execute("COMMIT")
+                        opened = False
+                else:
+                    result = await _conclude_async(conn, request.statement, schema)
+                    opened = False
+            except psycopg.Error as error:
+                request = op.throw(_raised(error))
+            else:
+                request = op.send(result)
+    except StopIteration as stop:
+        value: T = stop.value
+        return value
+    finally:
+        if opened and not conn.closed:
+            await conn.rollback()
+
+
+async def _conclude_async(conn: psycopg.AsyncConnection[Any], statement: Statement, schema: Schema) -> list[Any]:
+    async with conn.pipeline():
+        cursor = await conn.cursor(binary=True).execute(schema.text(statement.name), statement.params)
+        await conn.commit()
+    return await cursor.fetchall()
+
+
+# --- connecting ----------------------------------------------------------------------------------------------------
+
+_DEFAULTS: dict[str, str | int] = {
+    "client_encoding": "utf8",
+    "connect_timeout": 10,
+    # a peer that went away without a word is noticed in about 11 seconds
+    "keepalives": 1,
+    "keepalives_idle": 5,
+    "keepalives_interval": 2,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 11000,
+}
+
+
+def _conninfo(url: str, application_name: str) -> str:
+    given = conninfo_to_dict(url)
+    defaults = {**_DEFAULTS, "application_name": application_name}
+    return make_conninfo(url, **{key: value for key, value in defaults.items() if key not in given})
+
+
+def connect(
+    url: str, *, application_name: str = "flowgen", autocommit: bool = True, pooler: bool = False
+) -> psycopg.Connection[Any]:
+    """A connection to `url`; what the URL says of keepalives and timeouts goes first.
+
+    `pooler`: behind a transaction-mode pooler, so no prepared statements. Raises DatabaseError.
+    """
+    try:
+        conn = psycopg.connect(_conninfo(url, application_name), autocommit=autocommit)
+    except psycopg.Error as error:
+        raise translate(error) from None  # the original may name the password
+    if pooler:
+        conn.prepare_threshold = None
+    return conn
+
+
+async def connect_async(
+    url: str, *, application_name: str = "flowgen", autocommit: bool = True, pooler: bool = False
+) -> psycopg.AsyncConnection[Any]:
+    """An async connection to `url`; the same as `connect`."""
+    try:
+        conn = await psycopg.AsyncConnection.connect(_conninfo(url, application_name), autocommit=autocommit)
+    except psycopg.Error as error:
+        raise translate(error) from None
+    if pooler:
+        conn.prepare_threshold = None
+    return conn
+
+
+# --- errors --------------------------------------------------------------------------------------------------------
+
+_TRANSIENT = ("08", "40", "53", "57", "55P03", "25006", "25P03", "25P04")
+_STANDBY = "55000"
+
+
+def redact(text: str) -> str:
+    """The same text without the passwords of URLs and keyword strings."""
+    text = re.sub(r"(\w+://[^\s/:@]*):[^\s/]*@", r"\1:***@", text)
+    return re.sub(r"""(password\s*=\s*)('(?:[^'\\]|\\.)*'|[^\s&]+)""", r"\1***", text, flags=re.IGNORECASE)
+
+
+def translate(error: psycopg.Error) -> DatabaseError:
+    """What went wrong, once for all rooms: its SQLSTATE, and whether trying again may help."""
+    sqlstate = error.sqlstate
+    message = redact(str(error).strip()) or type(error).__name__
+    if sqlstate is None:
+        # no answer from the server: the connection was refused or is gone; InterfaceError: it was closed here
+        transient = isinstance(error, psycopg.OperationalError | psycopg.InterfaceError)
+        return DatabaseError(message, transient=transient)
+    transient = sqlstate.startswith(_TRANSIENT) or (sqlstate == _STANDBY and "recovery" in message)
+    if sqlstate == "25006" or (sqlstate == _STANDBY and "recovery" in message):
+        message = f"This server takes no writes (a standby, or read only): {message}. Connect to the primary"
+    return DatabaseError(message, sqlstate=sqlstate, transient=transient)
+
+
+def _raised(error: psycopg.Error) -> FlowgenError:
+    translated: FlowgenError
+    if error.sqlstate == FENCED:
+        translated = LeaseLost("The session's lease is over: another worker may go on with its runs")
+    elif error.sqlstate == TRANSACTION_LOST:
+        translated = DefinitionError(
+            "The function of a Transaction ended the transaction by itself (COMMIT or ROLLBACK); "
+            "its writes and its outcome have to be one commit: leave both to flowgen"
+        )
+    else:
+        translated = translate(error)
+    translated.__cause__ = error
+    return translated
+
+
+# --- preflight -----------------------------------------------------------------------------------------------------
+
+_PREFLIGHT = b"""
+SELECT current_setting('server_version_num')::int, current_setting('server_encoding'),
+       current_setting('default_transaction_isolation'), current_setting('synchronous_commit'),
+       current_setting('standard_conforming_strings')
+"""
+
+
+def preflight(conn: psycopg.Connection[Any]) -> None:
+    """Refuse a server whose version or settings break a promise: SchemaError names each problem."""
+    try:
+        row = conn.execute(_PREFLIGHT).fetchone()
+    except psycopg.Error as error:
+        raise translate(error) from error
+    _judge(row)
+
+
+async def preflight_async(conn: psycopg.AsyncConnection[Any]) -> None:
+    """The same as `preflight`."""
+    try:
+        row = await (await conn.execute(_PREFLIGHT)).fetchone()
+    except psycopg.Error as error:
+        raise translate(error) from error
+    _judge(row)
+
+
+def _judge(row: tuple[Any, ...] | None) -> None:
+    assert row is not None
+    version, encoding, isolation, synchronous, conforming = row
+    problems = []
+    if version < 140000:
+        problems.append(f"server version {version // 10000} is older than 14: use PostgreSQL 14 or newer")
+    if encoding != "UTF8":
+        problems.append(f"the database's encoding is {encoding}, not UTF8: create it with ENCODING 'UTF8'")
+    if isolation != "read committed":
+        problems.append(
+            f"default_transaction_isolation is '{isolation}', not 'read committed': "
+            "ALTER ROLE or ALTER DATABASE ... SET default_transaction_isolation"
+        )
+    if synchronous in {"off", "local"}:
+        problems.append(
+            f"synchronous_commit is '{synchronous}': a crash or failover would lose acknowledged commits; set it 'on'"
+        )
+    if conforming != "on":
+        problems.append("standard_conforming_strings is off: set it to 'on'")
+    if problems:
+        raise SchemaError("This database cannot be used:\n" + "\n".join(f"- {problem}" for problem in problems))
