@@ -9,10 +9,11 @@ import inspect
 import re
 from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime, timedelta
+from types import CodeType
 from typing import Any, Generic, Literal, ParamSpec, Self
 
 import attrs
-from typing_extensions import TypeVar
+from typing_extensions import TypeIs, TypeVar
 
 from flowgen.core.context import current_or_detached
 from flowgen.core.cron import CronSpec
@@ -22,7 +23,17 @@ from flowgen.core.retry import Retry
 from flowgen.core.states import RunKind
 from flowgen.errors import DefinitionError
 
-__all__ = ["Call", "CallOptions", "Cron", "Definition", "DefinitionOptions", "Task", "Workflow", "check_name"]
+__all__ = [
+    "Call",
+    "CallOptions",
+    "Cron",
+    "Definition",
+    "DefinitionOptions",
+    "Task",
+    "Workflow",
+    "check_name",
+    "is_definition",
+]
 
 P = ParamSpec("P")
 R_co = TypeVar("R_co", covariant=True)
@@ -31,6 +42,9 @@ T_co = TypeVar("T_co", covariant=True)
 Determinism = Literal["warn", "strict"]
 
 _NAME = re.compile(r"[^\x00-\x1f\x7f/#]+")
+defined_codes: dict[CodeType, str] = {}
+"""The code of every handler that was defined, by which a flow that runs inline is known."""
+
 MAX_NAME = 200
 """Bytes of UTF-8 that a name or an id may have."""
 
@@ -77,7 +91,7 @@ class Cron:
 
     expression: str
     timezone: str = attrs.field(default="UTC", kw_only=True)
-    args: Mapping[str, Any] = attrs.field(factory=dict, kw_only=True)
+    args: Mapping[str, Any] = attrs.field(factory=dict[str, Any], kw_only=True)
 
     def __attrs_post_init__(self) -> None:
         CronSpec.parse(self.expression, self.timezone)
@@ -103,7 +117,7 @@ class DefinitionOptions:
     deadline: timedelta | None = None
     """Of a workflow's run, from its start."""
     priority: int = 0
-    config: Mapping[str, Any] = attrs.field(factory=dict)
+    config: Mapping[str, Any] = attrs.field(factory=dict[str, Any])
     cron: tuple[Cron, ...] = ()
     determinism: Determinism = "warn"
 
@@ -120,6 +134,9 @@ class Definition(Generic[P, R_co, T_co]):
         self.name: str = check_name(name if name is not None else self.function.name, f"the name of a {self.kind}")
         self.options = options
         self._check_triggers()
+        code = getattr(inspect.unwrap(fn), "__code__", None)
+        if code is not None and self.is_handler:
+            defined_codes[code] = self.name
 
     @property
     def is_handler(self) -> bool:
@@ -156,6 +173,11 @@ class Definition(Generic[P, R_co, T_co]):
                 ) from None
 
 
+def is_definition(value: object) -> TypeIs[Definition[..., Any, Any]]:
+    """`isinstance` that keeps the type parameters."""
+    return isinstance(value, Definition)
+
+
 class Task(Definition[P, R_co, T_co]):
     """What `@task` makes."""
 
@@ -175,7 +197,7 @@ def _definable(fn: Callable[..., Any], name: str | None, kind: RunKind) -> Funct
         raise DefinitionError(f"@{kind} on the class {fn.__qualname__}: decorate a function")
     if isinstance(fn, Definition):
         raise DefinitionError(f"@{kind} on {fn!r}, which is decorated already")
-    if isinstance(fn, staticmethod | classmethod):
+    if type(fn) in (staticmethod, classmethod):
         raise DefinitionError(f"@{kind} on a {type(fn).__name__}: decorate a function outside of a class")
     function = describe(fn)
     where = f"{function.qualname} ({function.file}:{function.line})"

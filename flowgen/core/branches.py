@@ -1,0 +1,155 @@
+"""The tree of branches of one run: who runs beside whom, under which keys, and what each waits for.
+
+A branch drives one flow (or one command). It waits for a leaf, the outcome of exactly one command, or for a composite
+that runs branches of its own. Keys come from the place in this tree and never from the order of events.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Coroutine, Generator
+from datetime import datetime
+from enum import Enum
+from typing import Any, Protocol, TypeAlias
+
+import attrs
+
+from flowgen.core.commands import Command
+from flowgen.errors import DuplicateNameError
+
+__all__ = ["Branch", "Composite", "Ended", "Join", "Leaf", "Names", "Phase", "is_flow"]
+
+FlowObject: TypeAlias = Generator[Any, Any, Any] | Coroutine[Any, Any, Any]
+
+
+@attrs.frozen
+class Ended:
+    """How a branch ended: with a value, or with an error that is not None."""
+
+    value: Any = None
+    error: BaseException | None = None
+
+
+class Join(Protocol):
+    """What a composite command does with the ends of its branches."""
+
+    def ended(self, position: int, end: Ended) -> bool:
+        """Take note of a branch's end; True when the outcome is decided and the others are not needed."""
+        ...
+
+    def result(self) -> Ended:
+        """The composite's own end, once every branch has ended."""
+        ...
+
+
+@attrs.define(eq=False)
+class Names:
+    """The names of one scope: automatic ones are numbered, the author's are given once."""
+
+    path: str
+    counters: dict[str, int] = attrs.field(factory=dict)
+    taken: set[str] = attrs.field(factory=set)
+
+    def key(self, command: Command[Any]) -> str:
+        """The key of a command that was yielded in this scope. Raises DuplicateNameError."""
+        name = command.options.name
+        if name is None:
+            return self.path + self.numbered(command.default_name)
+        if name in self.taken or name in self.counters:
+            raise DuplicateNameError(
+                f"the name {name!r} is given twice in {'the scope ' + self.path[:-1] if self.path else 'this run'}: "
+                "give each command a name of its own, or leave .opts(name=) away to have it numbered"
+            )
+        self.taken.add(name)
+        return self.path + name
+
+    def numbered(self, name: str) -> str:
+        count = self.counters.get(name, 0) + 1
+        while count == 1 and name in self.taken:
+            count += 1
+        self.counters[name] = count
+        return name if count == 1 else f"{name}#{count}"
+
+    def copy(self) -> Names:
+        return Names(self.path, dict(self.counters), set(self.taken))
+
+
+class Phase(Enum):
+    """How far a leaf is."""
+
+    NEW = "new"
+    COMMITTING = "committing"
+    """An entry of it is on its way into the history."""
+    CALLING = "calling"
+    """Its function runs."""
+    WAITING = "waiting"
+    """For a time or a message."""
+
+
+@attrs.define(eq=False)
+class Leaf:
+    """One command whose outcome is not known yet."""
+
+    key: str
+    command: Command[Any]
+    branch: Branch
+    fingerprint: str
+    text: str | None = None
+    """What `semantics.prepare` made of the command: the input of a child, the data of a checkpoint."""
+    phase: Phase = Phase.NEW
+    due_at: datetime | None = None
+    """When waiting has an end of its own."""
+    message_key: str | None = None
+    """Under which key of the mailbox its message comes."""
+
+    @property
+    def named(self) -> bool:
+        return self.command.options.name is not None
+
+
+@attrs.define(eq=False)
+class Branch:
+    """One line of control. The root branch drives the handler."""
+
+    path: str
+    flow: FlowObject | None
+    """None for a branch that is a single command."""
+    command: Command[Any] | None = None
+    parent: Composite | None = None
+    position: int = 0
+    waiting: Leaf | Composite | None = None
+    end: Ended | None = None
+    started: bool = False
+    cancelled: bool = False
+    """Cancelled was thrown in; whatever the flow does now, it ends as cancelled."""
+    last_failed: tuple[int, ...] = ()
+    """Indexes of the outcomes that failed last, as far as nothing was answered after."""
+    scopes: list[tuple[object, Names]] = attrs.field(factory=list)
+    """Inline definitions that are open, innermost last; the first is the branch's own."""
+
+    def __attrs_post_init__(self) -> None:
+        if not self.scopes:
+            self.scopes.append((self.flow, Names(self.path)))
+
+
+@attrs.define(eq=False)
+class Composite:
+    """A command whose outcome is made from branches of its own."""
+
+    command: Command[Any]
+    join: Join
+    branch: Branch
+    """Who waits for it."""
+    children: list[Branch] = attrs.field(factory=list)
+    open: int = 0
+    """Branches that have not ended."""
+    opening: bool = True
+    """Its branches are being started: an end is looked at when all were."""
+    decided: bool = False
+    cancelling: bool = False
+    """The branch that waits for it is being cancelled: Cancelled is thrown when all branches have ended."""
+
+
+def is_flow(value: object) -> bool:
+    """Whether a composite can drive it: a generator or a coroutine."""
+    return inspect.isgenerator(value) or inspect.iscoroutine(value)

@@ -1,0 +1,187 @@
+"""What the core asks the shell to do: plain data. The shell commits, calls, waits; the core never does.
+
+The order that keeps every promise: commands in `cancel_children` first, then one commit of `entries`, `children`,
+`schedules`, `consumed`, `checkpoint` and `finish` together, then `calls`. What was committed comes back as
+`delivered` of the next `advance`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+from typing import Any, TypeAlias
+from uuid import UUID
+
+import attrs
+
+from flowgen.core.commands import Invoke, Schedule, Start, Step, Transaction, Unschedule
+from flowgen.core.entries import Entry
+from flowgen.errors import Failure
+
+__all__ = [
+    "Cancelled",
+    "ChildStart",
+    "Completed",
+    "Decision",
+    "Draft",
+    "Failed",
+    "Finish",
+    "FunctionCall",
+    "Parked",
+    "Raised",
+    "Restarted",
+    "Result",
+    "Returned",
+    "TimedOut",
+    "Waits",
+]
+
+
+@attrs.frozen
+class FunctionCall:
+    """Call a step's function, not before `not_before`, then give what it came to to `Execution.settle`."""
+
+    key: str
+    command: Step[Any] | Transaction[Any]
+    attempt: int
+    max_attempts: int
+    timeout: timedelta | None = None
+    not_before: datetime | None = None
+    config: Mapping[str, Any] = attrs.field(factory=dict)
+
+
+@attrs.frozen
+class ChildStart:
+    """Insert a child run in the commit of its CHILD entry."""
+
+    key: str
+    command: Invoke[Any] | Start[Any]
+    run_id: UUID
+    input: str
+    """JSON text."""
+
+
+@attrs.frozen
+class ScheduleRequest:
+    """Create or remove a dynamic schedule in the commit of its outcome."""
+
+    command: Schedule | Unschedule
+    input: str = "{}"
+    """JSON text of the arguments of the runs that it starts."""
+
+
+@attrs.frozen
+class Waits:
+    """The run hangs up: what would wake it, beside its inbox."""
+
+    due_at: datetime | None = None
+    messages: int = 1
+    """How many messages it takes before going on makes sense."""
+
+
+@attrs.frozen
+class Completed:
+    output: str
+    """JSON text."""
+
+
+@attrs.frozen
+class Failed:
+    failure: Failure
+    retry_after: timedelta | None = None
+    """The run is tried again after this wait; None: it has failed for good."""
+
+
+@attrs.frozen
+class Cancelled:
+    reason: str | None = None
+
+
+@attrs.frozen
+class Parked:
+    """Waits for a person or new code. `reason` is diverged, stuck or undecodable."""
+
+    reason: str
+    detail: str
+
+
+@attrs.frozen
+class Restarted:
+    """Entries were set aside: go on with a new execution over the history that is left."""
+
+
+Finish: TypeAlias = Completed | Failed | Cancelled | Parked | Restarted
+
+
+@attrs.frozen(kw_only=True)
+class Decision:
+    """See the module's docstring for the order in which a shell carries it out."""
+
+    entries: tuple[Entry, ...] = ()
+    calls: tuple[FunctionCall, ...] = ()
+    children: tuple[ChildStart, ...] = ()
+    schedules: tuple[ScheduleRequest, ...] = ()
+    consumed: tuple[int, ...] = ()
+    """Ids of the inbox messages that `entries` record."""
+    checkpoint: int | None = None
+    """The last entry closes a segment: its index becomes the base; this is the prologue."""
+    aborts: tuple[str, ...] = ()
+    """Keys of calls in flight that nobody wants any more."""
+    cancel_children: tuple[UUID, ...] = ()
+    hang_up: Waits | None = None
+    finish: Finish | None = None
+    warnings: tuple[str, ...] = ()
+
+
+@attrs.define
+class Draft:
+    """A decision in the making."""
+
+    entries: list[Entry] = attrs.field(factory=list)
+    calls: list[FunctionCall] = attrs.field(factory=list)
+    children: list[ChildStart] = attrs.field(factory=list)
+    schedules: list[ScheduleRequest] = attrs.field(factory=list)
+    consumed: list[int] = attrs.field(factory=list)
+    checkpoint: int | None = None
+    aborts: list[str] = attrs.field(factory=list)
+    cancel_children: list[UUID] = attrs.field(factory=list)
+    warnings: list[str] = attrs.field(factory=list)
+
+    def decide(self, hang_up: Waits | None, finish: Finish | None) -> Decision:
+        return Decision(
+            entries=tuple(self.entries),
+            calls=tuple(self.calls),
+            children=tuple(self.children),
+            schedules=tuple(self.schedules),
+            consumed=tuple(self.consumed),
+            checkpoint=self.checkpoint,
+            aborts=tuple(self.aborts),
+            cancel_children=tuple(self.cancel_children),
+            hang_up=hang_up,
+            finish=finish,
+            warnings=tuple(self.warnings),
+        )
+
+
+@attrs.frozen
+class Returned:
+    """A function returned `value`."""
+
+    value: Any
+
+
+@attrs.frozen
+class Raised:
+    """A function raised."""
+
+    error: BaseException
+
+
+@attrs.frozen
+class TimedOut:
+    """A function was still running at the end of its timeout."""
+
+    timeout: timedelta
+
+
+Result: TypeAlias = Returned | Raised | TimedOut

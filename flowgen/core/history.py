@@ -1,0 +1,109 @@
+"""The entries of one run, sorted for replay: what is delivered in order, what is kept aside, what is state.
+
+Replay is nothing but delivering the history in the order of its indexes, one entry after the other, as the live object
+was given them. Entries that were set aside are left out; outcomes that the author named survive their segment.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from datetime import datetime
+from uuid import UUID
+
+import attrs
+
+from flowgen.core.context import Saved
+from flowgen.core.entries import Entry, EntryKind
+from flowgen.core import codec
+
+__all__ = ["CommandState", "History", "saved_of", "set_aside_value"]
+
+
+@attrs.define
+class CommandState:
+    """What is recorded of a command that has no outcome yet."""
+
+    attempts: int = 0
+    """Failed attempts."""
+    not_before: datetime | None = None
+    started: int = 0
+    """Number of the at-most-once attempt that was begun."""
+    started_before: bool = False
+    """It was begun by an earlier owner, who is gone."""
+    armed_at: datetime | None = None
+    child: UUID | None = None
+
+    def note(self, entry: Entry, replayed: bool) -> None:
+        """Take in an entry that is not an outcome."""
+        match entry.kind:
+            case EntryKind.ATTEMPT:
+                self.attempts = entry.attempt or self.attempts + 1
+                self.not_before = entry.due_at
+                self.started_before = False
+            case EntryKind.STARTED:
+                self.started = entry.attempt or 1
+                self.started_before = replayed
+            case EntryKind.ARMED:
+                self.armed_at = entry.due_at
+            case EntryKind.CHILD:
+                self.child = UUID(json.loads(entry.value or '""'))
+                self.armed_at = entry.due_at
+
+
+@attrs.define
+class History:
+    """What a new execution starts from."""
+
+    ordered: list[Entry]
+    """To be delivered one by one."""
+    kept: list[Entry]
+    """Outcomes that the author named, of closed segments: they answer whenever their key is asked for."""
+    saved: Saved | None
+    """The checkpoint that opened the current segment."""
+    base: int
+    prologue: int
+    next_index: int
+
+    @classmethod
+    def of(cls, entries: Sequence[Entry], *, base: int = 0, prologue: int = 0, next_index: int | None = None) -> History:
+        """Sort the entries of a run, in index order, for replay. `base` 0 means that there is no checkpoint."""
+        aside: set[int] = set()
+        below = 0
+        for entry in entries:
+            if entry.kind == EntryKind.SET_ASIDE:
+                value = json.loads(entry.value or "{}")
+                aside.update(value.get("indexes", ()))
+                below = max(below, value.get("below", 0))
+        ordered: list[Entry] = []
+        kept: list[Entry] = []
+        saved: Saved | None = None
+        for entry in entries:
+            if entry.kind == EntryKind.SET_ASIDE or entry.index in aside or entry.index < below:
+                continue
+            if entry.kind == EntryKind.CHECKPOINT:
+                if entry.index == base:
+                    saved = saved_of(entry)
+            elif entry.index < prologue or entry.index >= base or not base:
+                ordered.append(entry)
+            elif entry.named and entry.kind == EntryKind.OUTCOME:
+                kept.append(entry)
+        if next_index is None:
+            next_index = entries[-1].index + 1 if entries else 0
+        if base < below:
+            base = prologue = 0
+        return cls(ordered, kept, saved, base, prologue, next_index)
+
+
+def saved_of(entry: Entry) -> Saved:
+    """What a CHECKPOINT entry saved."""
+    cursor, items_processed, accumulated = codec.decode(entry.value or "[null, null, null]")
+    return Saved(cursor, items_processed or 0, accumulated)
+
+
+def set_aside_value(indexes: Sequence[int], why: str, who: str, *, below: int = 0) -> str:
+    """The value of a SET_ASIDE entry: these indexes, and all below `below`, answer no longer."""
+    value: dict[str, object] = {"indexes": list(indexes), "why": why, "who": who}
+    if below:
+        value["below"] = below
+    return json.dumps(value)

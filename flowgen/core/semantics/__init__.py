@@ -1,0 +1,122 @@
+"""What each command means against a history: one module per family, one `match` over the closed union.
+
+`ask` says what to do about a command that has no outcome yet; `answer` makes of a recorded outcome what the handler is
+sent; `open_composite` gives the branches of a command that is made from other commands. The loop in
+`flowgen.core.interpreter` knows no command by name.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from typing_extensions import assert_never
+
+from flowgen.core.branches import Ended, Join, Leaf
+from flowgen.core.commands import (
+    AnyCommand,
+    Checkpoint,
+    Command,
+    Gather,
+    Invoke,
+    Now,
+    Random,
+    Schedule,
+    Scope,
+    Sleep,
+    Start,
+    Step,
+    Transaction,
+    Unschedule,
+    Uuid,
+    Wait,
+)
+from flowgen.core.entries import Entry
+from flowgen.core.semantics import checkpoints, children, facts, joins, schedules, sleeps, steps
+from flowgen.core.semantics.asking import Asking
+from flowgen.errors import DefinitionError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+__all__ = ["SKIPPABLE", "Asking", "answer", "ask", "is_composite", "open_composite", "prepare"]
+
+SKIPPABLE = frozenset({"now", "uuid", "random"})
+"""Kinds whose recorded outcomes may be left unasked by changed code."""
+
+
+def is_composite(command: Command[Any]) -> bool:
+    """Whether the command is made from branches and has no outcome of its own in the history."""
+    return isinstance(command, Gather | Scope)
+
+
+def ask(leaf: Leaf, asking: Asking) -> None:
+    """Say in `asking.draft` what a command without an outcome needs now, and set the leaf's phase."""
+    command: AnyCommand = leaf.command  # type: ignore[assignment]  # the interpreter lets no other class in
+    match command:
+        case Step() | Transaction():
+            steps.ask(leaf, command, asking)
+        case Sleep():
+            sleeps.ask(leaf, command, asking)
+        case Invoke():
+            children.ask_invoke(leaf, command, asking)
+        case Start():
+            children.ask_start(leaf, command, asking)
+        case Wait():
+            children.ask_wait(leaf, command, asking)
+        case Checkpoint():
+            checkpoints.ask(leaf, command, asking)
+        case Schedule() | Unschedule():
+            schedules.ask(leaf, command, asking)
+        case Now() | Uuid() | Random():
+            facts.ask(leaf, command, asking)
+        case Gather() | Scope():
+            raise AssertionError(f"{command.kind} is made from branches")
+        case _:
+            assert_never(command)
+
+
+def prepare(command: Command[Any], *, in_branch: bool, prologue: int | None) -> str | None:
+    """Refuse a command that cannot be carried out here, and encode what it stores, while its author can be shown where.
+
+    Raises DefinitionError, CodecError or TypeError.
+    """
+    match command:
+        case Checkpoint():
+            return checkpoints.prepare(command, in_branch=in_branch, prologue=prologue)
+        case Invoke() | Start():
+            return children.prepare(command)
+        case Schedule():
+            return schedules.prepare(command)
+        case _:
+            return None
+
+
+def answer(leaf: Leaf, entry: Entry) -> Ended:
+    """What the handler is sent for a recorded outcome. Raises CodecError when a value no longer fits its type."""
+    command: AnyCommand = leaf.command  # type: ignore[assignment]
+    match command:
+        case Step() | Transaction():
+            return steps.answer(leaf, command, entry)
+        case Sleep() | Checkpoint() | Schedule() | Unschedule():
+            return Ended()
+        case Invoke() | Wait():
+            return children.answer(leaf, command, entry)
+        case Start():
+            return children.answer_start(leaf, command, entry)
+        case Now() | Uuid() | Random():
+            return facts.answer(command, entry)
+        case Gather() | Scope():
+            raise AssertionError(f"{command.kind} has no outcome of its own")
+        case _:
+            assert_never(command)
+
+
+def open_composite(command: Command[Any]) -> tuple[Join, Sequence[tuple[str, Any]]]:
+    """How a composite joins its branches, and the branches: the part of the path that each adds, and what it drives."""
+    match command:
+        case Gather():
+            return joins.Gathered.of(command), [(str(i), branch) for i, branch in enumerate(command.branches)]
+        case Scope():
+            return joins.Scoped(), [("", command.flow)]
+        case _:
+            raise DefinitionError(f"{command!r} is not made from branches")

@@ -1,0 +1,60 @@
+"""What the modules of meanings are given to ask with; they write into `draft` and set the leaf's phase."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+import attrs
+
+from flowgen.core.branches import Leaf, Phase
+from flowgen.core.decision import Draft
+from flowgen.core.entries import Entry, EntryKind, Message, OutcomeKind
+from flowgen.core.history import CommandState
+
+__all__ = ["Asking", "outcome"]
+
+
+@attrs.define
+class Asking:
+    """One question. `state` is what is recorded of the command so far."""
+
+    now: datetime
+    draft: Draft
+    state: CommandState
+    run: UUID
+    mailbox: Mapping[str, list[Message]]
+    entropy: Callable[[int], bytes]
+    """Random bytes; recorded before anybody sees them."""
+    prologue: int | None
+    """Where the prologue ended; None when the handler has not read its checkpoint."""
+
+
+    def record(self, leaf: Leaf, entry: Entry) -> None:
+        """Commit an entry of the leaf; it is asked again, or answered, when the entry is delivered."""
+        self.draft.entries.append(entry)
+        leaf.phase = Phase.COMMITTING
+
+    def wait(self, leaf: Leaf, due_at: datetime | None = None, message_key: str | None = None) -> None:
+        """The leaf waits: until `due_at`, or for a message, or both."""
+        leaf.phase = Phase.WAITING
+        leaf.due_at = due_at
+        leaf.message_key = message_key
+
+
+def outcome(
+    leaf: Leaf, status: OutcomeKind, value: str | None, *, attempt: int | None = None
+) -> Entry:
+    """The OUTCOME entry of a leaf."""
+    return Entry(
+        -1,
+        EntryKind.OUTCOME,
+        leaf.key,
+        leaf.fingerprint,
+        status,
+        attempt,
+        value,
+        named=leaf.named,
+    )

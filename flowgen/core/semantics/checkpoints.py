@@ -1,0 +1,44 @@
+"""Checkpoint: bare it is an outcome like others; with data it saves progress and closes the segment."""
+
+from __future__ import annotations
+
+from flowgen.core import codec
+from flowgen.core.branches import Leaf
+from flowgen.core.commands import Checkpoint
+from flowgen.core.entries import Entry, EntryKind, OutcomeKind
+from flowgen.core.semantics.asking import Asking, outcome
+from flowgen.errors import DefinitionError
+
+__all__ = ["IDIOM", "ask", "prepare"]
+
+IDIOM = """\
+Read the checkpoint first, so that a resumed handler knows where to go on:
+
+    cursor = ctx.checkpoint_cursor or 0
+    for page in range(cursor, pages):
+        yield Step(load_page, page)
+        yield Checkpoint(page + 1)
+"""
+
+
+def prepare(command: Checkpoint, *, in_branch: bool, prologue: int | None) -> str | None:
+    """The data as JSON; None for a bare one. Raises DefinitionError, with the idiom, where a resume could not use it."""
+    if not command.has_data:
+        return None
+    if in_branch:
+        raise DefinitionError("a Checkpoint with data stands inside a branch or scope; yield it from the handler itself")
+    if prologue is None:
+        raise DefinitionError(
+            "a Checkpoint with data in a handler that has not read its checkpoint: after a restart it would begin "
+            "again from the start, with the steps before the checkpoint forgotten. " + IDIOM
+        )
+    saved = [command.cursor, command.items_processed or 0, command.accumulated_results]
+    return codec.encode(saved, what="the checkpoint")
+
+
+def ask(leaf: Leaf, command: Checkpoint, asking: Asking) -> None:
+    if not command.has_data:
+        asking.record(leaf, outcome(leaf, OutcomeKind.VALUE, "null"))
+        return
+    asking.draft.checkpoint = asking.prologue
+    asking.record(leaf, Entry(-1, EntryKind.CHECKPOINT, leaf.key, value=leaf.text))

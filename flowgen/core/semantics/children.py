@@ -1,0 +1,115 @@
+"""Invoke, Start and Wait: child runs, how they are made once, and what their ends mean to the parent."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+from uuid import UUID
+
+from flowgen.core import codec
+from flowgen.core.branches import Ended, Leaf
+from flowgen.core.commands import Invoke, RunRef, Start, Wait
+from flowgen.core.decision import ChildStart
+from flowgen.core.definitions import Definition
+from flowgen.core.entries import Entry, EntryKind, Message, OutcomeKind
+from flowgen.core.failures import failure_from_json
+from flowgen.core.ids import uuid7
+from flowgen.core.inputs import encode_input
+from flowgen.core.semantics.asking import Asking, outcome
+from flowgen.errors import ChildCancelled, ChildFailed, ChildTimedOut, Failure
+
+__all__ = ["answer", "answer_start", "ask_invoke", "ask_start", "ask_wait", "prepare"]
+
+
+def _result_type(definition: Definition[..., Any, Any] | str) -> Any:
+    return Any if isinstance(definition, str) else definition.function.result_type
+
+
+def prepare(command: Invoke[Any] | Start[Any]) -> str:
+    """The input of the child as JSON. Raises CodecError or TypeError for arguments that do not fit."""
+    definition = None if isinstance(command.definition, str) else command.definition
+    return encode_input(definition, command.target, command.arguments)
+
+
+def _new_id(asking: Asking) -> UUID:
+    return uuid7(int(asking.now.timestamp() * 1000), asking.entropy(10))
+
+
+def ask_invoke(leaf: Leaf, command: Invoke[Any], asking: Asking) -> None:
+    if asking.state.child is None:
+        run_id = _new_id(asking)
+        asking.draft.children.append(ChildStart(leaf.key, command, run_id, leaf.text or "{}"))
+        made = Entry(
+            -1,
+            EntryKind.CHILD,
+            leaf.key,
+            leaf.fingerprint,
+            value=json.dumps(str(run_id)),
+            delay=command.options.timeout,
+        )
+        asking.record(leaf, made)
+        return
+    _ask_for_end(leaf, leaf.key, asking.state.child, command.options.on_timeout, asking)
+
+
+def ask_start(leaf: Leaf, command: Start[Any], asking: Asking) -> None:
+    run_id = _new_id(asking)
+    asking.draft.children.append(ChildStart(leaf.key, command, run_id, leaf.text or "{}"))
+    ref = {"run_id": str(run_id), "id": command.options.id}
+    asking.record(leaf, outcome(leaf, OutcomeKind.VALUE, json.dumps(ref)))
+
+
+def ask_wait(leaf: Leaf, command: Wait[Any], asking: Asking) -> None:
+    if command.options.timeout is not None and asking.state.armed_at is None and not asking.mailbox.get(command.ref.key):
+        asking.record(leaf, Entry(-1, EntryKind.ARMED, leaf.key, leaf.fingerprint, delay=command.options.timeout))
+        return
+    _ask_for_end(leaf, command.ref.key, command.ref.run_id, command.options.on_timeout, asking)
+
+
+def _ask_for_end(leaf: Leaf, message_key: str, child: UUID, on_timeout: str, asking: Asking) -> None:
+    messages = asking.mailbox.get(message_key)
+    due_at = asking.state.armed_at
+    if messages:
+        message = messages.pop(0)
+        asking.draft.consumed.append(message.id)
+        asking.record(leaf, _end(leaf, message))
+    elif due_at is not None and due_at <= asking.now:
+        if on_timeout == "cancel":
+            asking.draft.cancel_children.append(child)
+        asking.record(leaf, outcome(leaf, OutcomeKind.TIMEOUT, None))
+    else:
+        asking.wait(leaf, due_at, message_key)
+
+
+def _end(leaf: Leaf, message: Message) -> Entry:
+    end = json.loads(message.payload)
+    if end["status"] == "completed":
+        return outcome(leaf, OutcomeKind.VALUE, json.dumps(end.get("output"), separators=(",", ":")))
+    status = OutcomeKind.CANCELLATION if end["status"] == "cancelled" else OutcomeKind.FAILURE
+    return outcome(leaf, status, json.dumps(end.get("error"), separators=(",", ":")))
+
+
+def answer_start(leaf: Leaf, command: Start[Any], entry: Entry) -> Ended:
+    ref = json.loads(entry.value or "{}")
+    run_id = UUID(ref["run_id"])
+    return Ended(
+        RunRef(leaf.key, run_id, ref.get("id") or str(run_id), command.target, _result_type(command.definition))
+    )
+
+
+def answer(leaf: Leaf, command: Invoke[Any] | Wait[Any], entry: Entry) -> Ended:
+    type_ = command.ref.result_type if isinstance(command, Wait) else _result_type(command.definition)
+    match entry.status:
+        case OutcomeKind.VALUE:
+            return Ended(codec.decode(entry.value or "null", type_, what=f"the result of {leaf.key}"))
+        case OutcomeKind.TIMEOUT:
+            return Ended(error=ChildTimedOut(f"Child run timed out: {command.target}", name=leaf.key))
+        case OutcomeKind.CANCELLATION:
+            reason = json.loads(entry.value or "null")
+            said = reason.get("reason") if isinstance(reason, dict) else None
+            failure = Failure("RunCancelled", said or "cancelled")
+            text = f"Child run was cancelled: {command.target}" + (f" ({said})" if said else "")
+            return Ended(error=ChildCancelled(text, failure=failure, name=leaf.key))
+        case _:
+            failure = failure_from_json(entry.value or "null")
+            return Ended(error=ChildFailed(f"Child run failed: {failure}", failure=failure, name=leaf.key))

@@ -1,0 +1,116 @@
+"""Step and Transaction: call a function, keep its attempts, record its outcome once."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+from uuid import UUID
+
+from flowgen.core import codec
+from flowgen.core.branches import Ended, Leaf, Phase
+from flowgen.core.commands import Step, Transaction
+from flowgen.core.decision import FunctionCall, Raised, Result, Returned, TimedOut
+from flowgen.core.definitions import Definition
+from flowgen.core.entries import Entry, EntryKind, OutcomeKind
+from flowgen.core.failures import failure_from, failure_from_json, failure_to_json
+from flowgen.core.history import CommandState
+from flowgen.core.retry import DEFAULT_STEP, Retry, next_wait
+from flowgen.core.semantics.asking import Asking, outcome
+from flowgen.errors import CodecError, Failure, StepFailed, StepInterrupted, StepTimedOut
+
+__all__ = ["NEAR", "answer", "ask", "policy", "settle"]
+
+NEAR = timedelta(seconds=5)
+"""A wait for the next attempt that is shorter keeps the lease; a longer one hangs up."""
+
+
+def policy(command: Step[Any] | Transaction[Any]) -> Retry:
+    """The retry policy: the command's, else the task's, else the default."""
+    if command.options.retry is not None:
+        return command.options.retry
+    return command.fn.options.retry if isinstance(command.fn, Definition) else DEFAULT_STEP
+
+
+def _timeout(command: Step[Any] | Transaction[Any]) -> timedelta | None:
+    if command.options.timeout is not None:
+        return command.options.timeout
+    return command.fn.options.timeout if isinstance(command.fn, Definition) else None
+
+
+def ask(leaf: Leaf, command: Step[Any] | Transaction[Any], asking: Asking) -> None:
+    state = asking.state
+    attempt = state.attempts + 1
+    if command.options.at_most_once:
+        if state.started == attempt and state.started_before:
+            _interrupted(leaf, attempt, asking)
+            return
+        if state.started != attempt and not _is_far(asking):
+            asking.record(leaf, Entry(-1, EntryKind.STARTED, leaf.key, leaf.fingerprint, attempt=attempt))
+            return
+    if _is_far(asking):
+        asking.wait(leaf, state.not_before)
+        return
+    task = command.fn if isinstance(command.fn, Definition) else None
+    config = command.options.config if task is None else {**task.options.config, **command.options.config}
+    leaf.phase = Phase.CALLING
+    asking.draft.calls.append(
+        FunctionCall(
+            leaf.key,
+            command,
+            attempt,
+            policy(command).max_attempts,
+            _timeout(command),
+            state.not_before,
+            config,
+        )
+    )
+
+
+def _is_far(asking: Asking) -> bool:
+    return asking.state.not_before is not None and asking.state.not_before - asking.now >= NEAR
+
+
+def _interrupted(leaf: Leaf, attempt: int, asking: Asking) -> None:
+    failure = Failure(
+        "StepInterrupted",
+        f"attempt {attempt} of {leaf.key} was started and its worker was lost: whether it took effect is not known, "
+        "and at_most_once forbids another call",
+    )
+    asking.record(leaf, outcome(leaf, OutcomeKind.FAILURE, failure_to_json(failure), attempt=attempt))
+
+
+def settle(leaf: Leaf, result: Result, state: CommandState, run: UUID) -> Entry:
+    """The entry of a call that ended: its outcome, or a failed attempt with the wait before the next one."""
+    command: Step[Any] | Transaction[Any] = leaf.command  # type: ignore[assignment]  # only these make calls
+    attempt = state.attempts + 1
+    if isinstance(result, Returned):
+        try:
+            text = codec.encode(result.value, command.function.result_type, what=f"the result of {leaf.key}")
+        except CodecError as refused:
+            return outcome(leaf, OutcomeKind.FAILURE, failure_to_json(failure_from(refused)), attempt=attempt)
+        return outcome(leaf, OutcomeKind.VALUE, text, attempt=attempt)
+    retry = policy(command)
+    error = result.error if isinstance(result, Raised) else _timed_out(leaf, result)
+    wait = next_wait(retry, error, attempt, f"{run}/{leaf.key}")
+    failure = failure_to_json(failure_from(error))
+    if wait is None:
+        status = OutcomeKind.TIMEOUT if isinstance(result, TimedOut) else OutcomeKind.FAILURE
+        return outcome(leaf, status, failure, attempt=attempt)
+    return Entry(-1, EntryKind.ATTEMPT, leaf.key, leaf.fingerprint, attempt=attempt, value=failure, delay=wait)
+
+
+def _timed_out(leaf: Leaf, result: TimedOut) -> StepTimedOut:
+    return StepTimedOut(f"{leaf.key} was still running after its timeout of {result.timeout.total_seconds():g} s")
+
+
+def answer(leaf: Leaf, command: Step[Any] | Transaction[Any], entry: Entry) -> Ended:
+    if entry.status == OutcomeKind.VALUE:
+        return Ended(codec.decode(entry.value or "null", command.function.result_type, what=f"the result of {leaf.key}"))
+    failure = failure_from_json(entry.value or "null")
+    attempts = entry.attempt or 1
+    tried = f"{leaf.key} failed after {attempts} attempt{'s' if attempts != 1 else ''}: {failure}"
+    if failure.type == "StepInterrupted":
+        return Ended(error=StepInterrupted(failure.message, failure=failure, name=leaf.key, attempts=attempts))
+    if entry.status == OutcomeKind.TIMEOUT:
+        return Ended(error=StepTimedOut(tried, failure=failure, name=leaf.key, attempts=attempts))
+    return Ended(error=StepFailed(tried, failure=failure, name=leaf.key, attempts=attempts))
