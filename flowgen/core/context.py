@@ -7,7 +7,7 @@ progress of a task) goes through ports that the worker or the testing kit suppli
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator, Mapping, MutableMapping
+from collections.abc import Callable, Generator, Mapping, MutableMapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from datetime import datetime
@@ -73,8 +73,8 @@ class RunFacts:
     correlation_id: str | None = None
     parent_correlation_id: str | None = None
     trigger: Trigger = attrs.field(factory=Trigger)
-    input: Mapping[str, Any] = attrs.field(factory=dict)
-    config: Mapping[str, Any] = attrs.field(factory=dict)
+    input: Mapping[str, Any] = attrs.field(factory=dict[str, Any])
+    config: Mapping[str, Any] = attrs.field(factory=dict[str, Any])
     services: Any = None
     log: LogPort = no_log
 
@@ -86,7 +86,7 @@ class View:
     now: datetime | None = None
     next_sequence: int = 0
     saved: Saved | None = None
-    results: MutableMapping[str, str] = attrs.field(factory=dict)
+    results: MutableMapping[str, str] = attrs.field(factory=dict[str, str])
     """JSON text of the values that were delivered, by key."""
     replaying: bool = False
     checkpoint_was_read: Callable[[], None] = lambda: None
@@ -99,7 +99,7 @@ class StepFacts:
     key: str
     attempt: int = 1
     max_attempts: int = 1
-    config: Mapping[str, Any] = attrs.field(factory=dict)
+    config: Mapping[str, Any] = attrs.field(factory=dict[str, Any])
     signal: Signal = attrs.field(default=UNABORTED)
     report: TaskPort = no_report
 
@@ -346,6 +346,10 @@ class Context(Generic[S]):
         """Whether one was saved, whatever its cursor."""
         return self._saved() is not None
 
+    def of_step(self) -> StepContext[S]:
+        """The same context as a task's function sees it."""
+        return StepContext(self._facts, self._view, self._step)
+
     def _saved(self) -> Saved | None:
         if self._step is None:
             self._view.checkpoint_was_read()
@@ -392,12 +396,12 @@ def current_or_detached(for_step: bool) -> Context[Any]:
         kind: type[Context[Any]] = StepContext if for_step else Context
         return kind(RunFacts(run_id="", uuid=UUID(int=0)), View(), StepFacts(key="") if for_step else None)
     if for_step and not isinstance(context, StepContext):
-        return StepContext(context._facts, context._view, context._step)  # noqa: SLF001 - its own two classes
+        return context.of_step()
     return context
 
 
 @contextmanager
-def entered(context: Context[Any]) -> Iterator[None]:
+def entered(context: Context[Any]) -> Generator[None]:
     """Make `context` the current one within the block."""
     token = _current.set(context)
     try:

@@ -13,7 +13,7 @@ import attrs
 from typing_extensions import TypeVar
 
 from flowgen.core.commands.command import Command, Flow, given_name, set_field, shown_call
-from flowgen.core.definitions import Definition
+from flowgen.core.definitions import Definition, is_definition
 from flowgen.core.durations import Duration
 from flowgen.core.functions import Flavour, Function, describe
 from flowgen.core.options import StepOptions, step_options
@@ -41,7 +41,7 @@ class _Call(Command[T_co]):
     fn: Callable[..., Any]
     args: tuple[Any, ...]
     kwargs: tuple[tuple[str, Any], ...]
-    options: StepOptions
+    options: StepOptions  # pyright: ignore[reportIncompatibleVariableOverride] - frozen
 
     @property
     def function(self) -> Function:
@@ -50,7 +50,7 @@ class _Call(Command[T_co]):
 
     @property
     def target(self) -> str:
-        if isinstance(self.fn, Definition):
+        if is_definition(self.fn):
             return self.fn.name
         return self.function.name or self.options.name or ""
 
@@ -87,8 +87,9 @@ class Step(_Call[T_co]):
         set_field(self, "options", NO_STEP_OPTIONS)
         if isinstance(fn, Definition):
             if fn.is_handler:
+                sort = "workflow" if fn.kind is RunKind.WORKFLOW else "generator task"
                 raise DefinitionError(
-                    f"Step({fn.name}): a {_sort(fn)} is not a step; use Invoke({fn.name}, ...) for a child run, or "
+                    f"Step({fn.name}): a {sort} is not a step; use Invoke({fn.name}, ...) for a child run, or "
                     f"call it inline: {_inline(fn.function)}"
                 )
         elif describe(fn).flavour in _GENERATORS:
@@ -100,7 +101,7 @@ class Step(_Call[T_co]):
 
     @property
     def function(self) -> Function:
-        return self.fn.function if isinstance(self.fn, Definition) else describe(self.fn)
+        return self.fn.function if is_definition(self.fn) else describe(self.fn)
 
     def opts(
         self,
@@ -146,7 +147,7 @@ class Transaction(_Call[T_co]):
         set_field(self, "args", args)
         set_field(self, "kwargs", tuple(sorted(kwargs.items())) if kwargs else ())
         set_field(self, "options", NO_STEP_OPTIONS)
-        if self.function.flavour in _GENERATORS or (isinstance(fn, Definition) and fn.is_handler):
+        if self.function.flavour in _GENERATORS or (is_definition(fn) and fn.is_handler):
             raise DefinitionError(
                 f"Transaction({self.function.qualname}): its function takes a connection and returns a value; it must "
                 "not be a workflow or a generator"
@@ -154,7 +155,7 @@ class Transaction(_Call[T_co]):
 
     @property
     def function(self) -> Function:
-        return describe(self.fn.fn if isinstance(self.fn, Definition) else self.fn, skip=1)
+        return describe(self.fn.fn if is_definition(self.fn) else self.fn, skip=1)
 
     def opts(
         self,
@@ -166,10 +167,6 @@ class Transaction(_Call[T_co]):
     ) -> Self:
         """The same transaction with options; see `Step.opts`."""
         return self._with(step_options(self.options, given_name(name), retry, timeout, None, config))
-
-
-def _sort(definition: Definition[..., Any, Any]) -> str:
-    return "workflow" if definition.kind is RunKind.WORKFLOW else "generator task"
 
 
 def _inline(function: Function) -> str:

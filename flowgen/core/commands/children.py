@@ -60,7 +60,7 @@ class _Child(Command[T_co]):
     definition: Definition[..., Any, Any] | str
     args: tuple[Any, ...]
     kwargs: tuple[tuple[str, Any], ...]
-    options: ChildOptions
+    options: ChildOptions  # pyright: ignore[reportIncompatibleVariableOverride] - frozen
 
     def _init(self, target: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         if not isinstance(target, Definition | str):
@@ -173,7 +173,7 @@ class Wait(Command[T_co]):
     """The result of a run that was started with Start."""
 
     ref: RunRef[Any]
-    options: ChildOptions
+    options: ChildOptions  # pyright: ignore[reportIncompatibleVariableOverride] - frozen
     kind = "wait"
 
     def __init__(self: Wait[T], ref: RunRef[T]) -> None:

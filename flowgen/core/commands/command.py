@@ -34,6 +34,7 @@ class Command(Generic[T_co]):
     kind: ClassVar[str]
     """One lower-case word; a part of the fingerprint."""
     options: CommandOptions
+    """A field of each command; some have options of their own class."""
 
     def __iter__(self) -> Generator[Command[Any], Any, T_co]:
         got: T_co = yield self

@@ -182,7 +182,7 @@ class Scope(Command[T_co]):
 def _described(branch: object, where: str) -> Command[Any] | FlowCall:
     """A branch as it is compared. Raises DefinitionError for what cannot be one."""
     if isinstance(branch, Command):
-        return branch
+        return branch  # pyright: ignore[reportUnknownVariableType] - its type is not known here
     if inspect.isgenerator(branch):
         return _flow_call(branch.gi_code, branch.gi_frame)
     if inspect.iscoroutine(branch):
