@@ -193,7 +193,7 @@ def _settle(home: ServerFolder, place: Place) -> Postmaster | None:
         listening = found is not None and found.listening()
         if not listening and not home.held("alive"):
             return None
-        if listening and found is not None and found.status == "ready":
+        if listening and found is not None and found.ready():
             return found
         dying = 0 if listening else dying + 1
         if dying > ORPHAN_POLLS and found is not None:
@@ -251,7 +251,7 @@ def _start(home: ServerFolder, place: Place, settings: Mapping[str, str]) -> Non
         os.close(alive)
     for _ in range(START_POLLS):
         found = Postmaster.of(place.data)
-        if found is not None and found.status == "ready" and found.listening():
+        if found is not None and found.ready():
             return
         if not home.held("alive"):
             raise DatabaseError(f"The embedded server of {home.root} did not start. The end of {home.log}:\n"

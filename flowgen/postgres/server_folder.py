@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 __all__ = ["Owner", "Place", "Postmaster", "ServerFolder", "find", "system_folder"]
 
 PORT = 5432
+SSL_REQUEST = (8).to_bytes(4, "big") + (80877103).to_bytes(4, "big")  # the shortest question that a server answers
 LONGEST_SOCKET_PATH = 99  # sun_path is 104 bytes on macOS and 108 on Linux
 SYSTEM_FOLDERS = (Path("/var/lib/flowgen"), Path("/var/tmp/flowgen"))  # noqa: S108 - refused unless root made it
 FILES = ("lock", "alive", "watch", "server.log")
@@ -76,6 +77,7 @@ class Postmaster:
             raise DatabaseError(f"{data} is of another user: run as that user, or pass a URL.") from error
 
     def listening(self) -> bool:
+        """Whether its socket is open: the process lives, though it may be starting, stopping or hung."""
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
             probe.settimeout(1)
             try:
@@ -83,6 +85,19 @@ class Postmaster:
             except OSError as error:
                 return error.errno not in (errno.ECONNREFUSED, errno.ENOENT, errno.ENOTDIR, errno.ENOTSOCK)
         return True
+
+    def ready(self) -> bool:
+        """Whether it takes connections now. It must answer: a process being killed has its socket open a while."""
+        if self.status != "ready":
+            return False
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+            probe.settimeout(5)
+            try:
+                probe.connect(str(self.sockets / f".s.PGSQL.{PORT}"))
+                probe.sendall(SSL_REQUEST)
+                return len(probe.recv(1)) == 1
+            except OSError:
+                return False
 
 
 @attrs.frozen

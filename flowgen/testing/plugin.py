@@ -63,12 +63,8 @@ def flowgen_database(flowgen_server_url: str, _flowgen_template: str) -> Iterato
 
 
 def _migrate(url: str) -> None:
-    try:
-        from flowgen.postgres.migrate import migrate_url
-    except ModuleNotFoundError as error:
-        if error.name != "flowgen.postgres.migrate":
-            raise
-        return
+    from flowgen.postgres.migrate import migrate_url
+
     migrate_url(url, schema="flowgen")
 
 
