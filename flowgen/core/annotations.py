@@ -34,6 +34,8 @@ converter: Final = cattrs.Converter(
 """Where an application registers cattrs hooks for types of its own, before it uses them."""
 
 _shapes: Final[dict[Any, Shape]] = {}
+# Apart from _shapes: an annotation that was seen must not change what is unannotated.
+_custom_shapes: Final[dict[type, Shape]] = {}
 _SCALAR_SHAPES: Final = {scalar.cls: scalar_shape(scalar) for scalar in SCALARS}
 _IMPLIED: Final = tuple(scalar.cls for scalar in SCALARS if scalar.implied)
 _ATOMS: Final = {cls: atom_shape(cls) for cls in (type(None), bool, int, float, str)}
@@ -178,9 +180,17 @@ def _custom_shape(annotation: Any) -> Shape:
 
         return run
 
+    guarded_write = guarded(write, "unstructure")
+
+    def lower(value: Any) -> Any:
+        written = guarded_write(value)
+        if written is value:
+            raise _no_form(value)
+        return _lower_any(written)
+
     return Shape(
         name,
-        lambda value: _lower_any(guarded(write, "unstructure")(value)),
+        lower,
         guarded(lambda tree: read(tree, annotation), "structure"),
         lambda value: isinstance(value, annotation) if isinstance(annotation, type) else True,
         _ANY.kinds,
@@ -214,10 +224,15 @@ def _lower_by_type(value: Any, depth: int) -> Any:
     try:
         if isinstance(value, abc.Mapping):
             done = {}
-            for part, member in value.items():
-                done[_ANY_KEY.lower(part)] = _lower_by_type(member, depth + 1)
+            for key, member in value.items():
+                part = None
+                name = _ANY_KEY.lower(key)
+                if name in done:
+                    raise Refused(f"two keys become the one JSON key {name!a}: entries would be lost")
+                part = name
+                done[name] = _lower_by_type(member, depth + 1)
             return done
-        if isinstance(value, list | tuple):
+        if isinstance(value, list | tuple | collections.deque):
             done = []
             for member in value:
                 part = len(done)
@@ -238,14 +253,20 @@ def _lower_leaf(value: Any) -> Any:
         raise Refused(
             f"found {show_type(value)} without an annotation: annotate it, as set[str], or return a sorted list"
         )
-    try:
-        custom = shape_of(type(value))
-    except Refused:
-        raise Refused(
-            f"found {show_type(value)}, which has no JSON form, allowed: None, bool, int, float, str, lists, dicts, "
-            "enums, dates, UUID, Decimal, Path, dataclasses, attrs classes, pydantic models"
-        ) from None
-    return custom.lower(value)
+    cls = type(value)
+    if cls not in _custom_shapes:
+        try:
+            _custom_shapes[cls] = _custom_shape(cls)
+        except Refused:
+            raise _no_form(value) from None
+    return _custom_shapes[cls].lower(value)
+
+
+def _no_form(value: Any) -> Refused:
+    return Refused(
+        f"found {show_type(type(value))}, which has no JSON form, allowed: None, bool, int, float, str, lists, dicts, "
+        "enums, dates, UUID, Decimal, Path, dataclasses, attrs classes, pydantic models"
+    )
 
 
 def _lower_any_key(key: Any) -> str:

@@ -6,8 +6,7 @@ sent, on the first run and on every replay, and it equals `x` wherever T says en
 | value                                  | stored as                           | unannotated, comes back as |
 |----------------------------------------|-------------------------------------|----------------------------|
 | None, bool, int, float, str            | itself                              | itself                     |
-| list, tuple, NamedTuple                | list                                | list                       |
-| deque                                  | list, by annotation only            | refused                    |
+| list, tuple, NamedTuple, deque         | list                                | list                       |
 | dict, other mappings                   | object                              | dict                       |
 | keys that are no str                   | their JSON text, by annotation only | refused                    |
 | attrs class, dataclass, pydantic model | object of its init fields           | dict                       |

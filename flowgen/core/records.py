@@ -54,7 +54,7 @@ def record_shape(cls: Any, arguments: Mapping[Any, Any], resolve: Resolve) -> Sh
         fields = [Field(name, name, hints.get(name, Any), name not in cls._field_defaults) for name in cls._fields]
         return _named_tuple_shape(cls, _resolved(fields, arguments, resolve))
     if typing_extensions.is_typeddict(cls):
-        fields = [Field(name, name, hint, name in cls.__required_keys__) for name, hint in hints.items()]
+        fields = [Field(name, name, hint, _is_required(cls, name, hint)) for name, hint in hints.items()]
         return _typed_dict_shape(cls, frozenset(hints), _resolved(fields, arguments, resolve))
     if attrs.has(cls):
         fields = [
@@ -84,6 +84,14 @@ def _hints(cls: Any) -> dict[str, Any]:
             f"the annotations of {show_type(cls)} cannot be resolved ({type(error).__name__}: {error}): "
             "import what they name at run time, at module level"
         ) from None
+
+
+def _is_required(cls: Any, name: str, hint: Any) -> bool:
+    origin = typing_extensions.get_origin(hint)
+    if origin in (typing_extensions.Required, typing_extensions.NotRequired):
+        # The class does not see these in annotations that are strings.
+        return origin is typing_extensions.Required
+    return name in cls.__required_keys__
 
 
 def _resolved(
