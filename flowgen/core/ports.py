@@ -46,13 +46,13 @@ UNABORTED = Unaborted()
 class LogPort(Protocol):
     """Where a context's log lines go."""
 
-    def __call__(self, level: str, message: str, fields: Mapping[str, Any], error: BaseException | None) -> None: ...
+    def __call__(self, level: str, message: str, fields: Mapping[str, Any], error: BaseException | None, /) -> None: ...
 
 
 class TaskPort(Protocol):
     """Where a task's sign of life and progress go."""
 
-    def __call__(self, report: Mapping[str, Any]) -> None: ...
+    def __call__(self, report: Mapping[str, Any], /) -> None: ...
 
 
 def no_log(level: str, message: str, fields: Mapping[str, Any], error: BaseException | None) -> None:

@@ -7,12 +7,12 @@ however the arguments were spelled, equal calls are equal commands, for they are
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine, Mapping
-from typing import TYPE_CHECKING, Any, Concatenate, Never, ParamSpec, Self, overload
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Self, overload
 
 import attrs
 from typing_extensions import TypeVar
 
-from flowgen.core.commands.command import Command, Flow, given_name, set_field, shown_call
+from flowgen.core.commands.command import Command, given_name, set_field, shown_call
 from flowgen.core.definitions import Definition, is_definition
 from flowgen.core.durations import Duration
 from flowgen.core.functions import Flavour, Function, describe
@@ -72,8 +72,6 @@ class Step(_Call[T_co]):
     options: StepOptions
     kind = "step"
 
-    @overload
-    def __init__(self: Step[Never], fn: Callable[P, Flow[Any]], /, *args: P.args, **kwargs: P.kwargs) -> None: ...
     @overload
     def __init__(
         self: Step[T], fn: Callable[P, Coroutine[Any, Any, T]], /, *args: P.args, **kwargs: P.kwargs
