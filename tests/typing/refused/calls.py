@@ -1,0 +1,144 @@
+"""Calls that both checkers must refuse: each line that ends in the mark has an error, and no other has."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from psycopg import Connection
+
+import flowgen
+from flowgen import (
+    App,
+    Checkpoint,
+    Context,
+    Flow,
+    Gather,
+    Invoke,
+    Retry,
+    RunRef,
+    Schedule,
+    Scope,
+    Sleep,
+    Start,
+    Step,
+    StepContext,
+    Transaction,
+    Unschedule,
+    Wait,
+    task,
+    workflow,
+)
+
+
+@task
+def charge(order_id: str, cents: int) -> str:
+    return ""
+
+
+@task
+async def ship(ctx: StepContext, order_id: str) -> bytes:
+    return b""
+
+
+@task
+def poll(n: int) -> Flow[float]:
+    yield Sleep(2)
+    return 1.0
+
+
+@workflow
+def checkout(ctx: Context, order_id: str) -> Flow[str]:
+    yield Sleep(1)
+    return ""
+
+
+def save(conn: Connection, n: int) -> int:
+    return n
+
+
+def plain(x: str) -> int:
+    return 1
+
+
+Step(charge, 1, 2)  # refused
+Step(charge, "x")  # refused
+Step(charge, "x", 3, 4)  # refused
+Step(charge, "x", cent=3)  # refused
+Step(ship, 3)  # refused
+Step(ship, None, "o")  # refused
+Step(plain, 3)  # refused
+Step("charge", "o", 3)  # refused
+Step(charge, "x", 3).opts(nme="x")  # refused
+Step(charge, "x", 3).opts(retry=3)  # refused
+Step(charge, "x", 3).opts(timeout=None, queue="q")  # refused
+Transaction(save, "x")  # refused
+Transaction(plain, "x")  # refused
+Transaction(save)  # refused
+Invoke(charge, 3, 3)  # refused
+Invoke(checkout)  # refused
+Invoke(plain, "x")  # refused
+Invoke(checkout, "o").opts(on_timeout="stop")  # refused
+Invoke(checkout, "o").opts(detached=True)  # refused
+Start(checkout, 3)  # refused
+Start(checkout, "o").opts(timeout=3)  # refused
+Wait("ref")  # refused
+Wait(Start(checkout, "o"))  # refused
+Sleep(second=3)  # refused
+Sleep(until="tomorrow")  # refused
+Sleep([3])  # refused
+Checkpoint(1, "two")  # refused
+Schedule(charge, "daily", cron="@daily")  # refused
+Schedule(charge.call("o", 3), "daily")  # refused
+Unschedule(charge)  # refused
+Gather(charge, ship)  # refused
+Gather(3, Step(charge, "o", 3))  # refused
+Scope(checkout("o"))  # refused
+Scope("inner", charge)  # refused
+charge("o")  # refused
+charge.call("x")  # refused
+charge.call("x", 3).opts(nme="x")  # refused
+charge.call("x", 3, id="e")  # refused
+checkout.call(3)  # refused
+checkout(None, "o")  # refused
+flowgen.call(3)  # refused
+flowgen.call("checkout", "o")  # refused
+task(3)  # refused
+task(nme="x")  # refused
+task(deadline=3)  # refused
+task(retry=5)  # refused
+task(concurrency=3)  # refused
+workflow(timeout=3)  # refused
+workflow(determinism="loose")  # refused
+App(servces=3)  # refused
+Retry("many")  # refused
+
+
+@workflow  # refused
+def not_a_handler(x: int) -> int:
+    return 1
+
+
+def in_a_handler(ctx: Context, ref: RunRef[int]) -> Flow[None]:
+    text: str = yield from Wait(ref)  # refused
+    number: int = yield from Step(charge, "o", 3)  # refused
+    a, b, c = yield from Gather(Step(charge, "o", 3), Sleep(2))  # refused
+    ctx.checkpoint_items_processed = 3  # refused
+    ctx.heartbeat()  # refused
+    ctx.get_input()  # refused
+    left: Any = (text, number, a, b, c)
+    del left
+
+
+def wrong_result() -> Flow[int]:
+    yield Sleep(2)
+    return "text"  # refused
+
+
+def yields_a_value() -> Flow[int]:
+    yield 3  # refused
+    return 1
+
+
+async def awaits_a_value() -> None:
+    value: int = await Step(charge, "o", 3)  # refused
+    del value
