@@ -1,0 +1,165 @@
+-- How a worker comes by runs, and by what it needs to go on with them.
+
+-- Three statements, each with a snapshot of its own: the fence; ready rows become ours; then their histories and their
+-- inbox. A history that is read in the statement that locks can be older than the lock.
+--
+-- The first row of the result is the claim's head (`run_id` NULL), each further one a run, in the order of the queue.
+-- `p_have` is what the caller's cache holds: {"<run_id>": [claim, index], ...}.
+CREATE FUNCTION {schema}.claim(
+    p_session uuid, p_epoch integer, p_queues text[], p_limit integer, p_suspect boolean, p_bare boolean,
+    p_have jsonb, p_run_bytes bigint, p_batch_bytes bigint
+) RETURNS TABLE (
+    fenced boolean, busy boolean, at timestamptz, next_due_at timestamptz, suspects integer,
+    run_id uuid, id text, name text, kind text, queue text, priority integer, claim integer, attempt integer,
+    recoveries integer, input text, correlation_id text, parent_correlation_id text, parent_id uuid, parent_key text,
+    root_id uuid, depth integer, trigger text, deadline timestamptz, created_at timestamptz, mail integer,
+    request integer, reason text, base integer, prologue integer, next_index integer, partial boolean,
+    history text, inbox text
+)
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_generic_plan
+SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off
+AS $function$
+#variable_conflict use_column
+DECLARE
+    me record;
+    one text;
+    batch uuid[];
+    got uuid[] := '{}';
+    room integer := p_limit;
+BEGIN
+    fenced := false;
+    busy := false;
+    at := {schema}.clock();
+    SELECT w.names, coalesce(p_queues, w.queues) AS queues INTO me FROM {schema}.worker w
+    WHERE w.worker_id = p_session AND w.epoch = p_epoch AND NOT w.dead AND w.lease_until > {schema}.clock()
+        AND w.timeline = {schema}.timeline() AND w.system_identifier = {schema}.system_identifier()
+    FOR KEY SHARE;
+    IF NOT FOUND THEN
+        fenced := true;
+        RETURN NEXT;
+        RETURN;
+    END IF;
+    IF me.queues IS NULL THEN
+        WITH RECURSIVE q AS (
+            (SELECT r.queue FROM {schema}.run r WHERE r.status = 0 ORDER BY r.queue LIMIT 1)
+            UNION ALL
+            SELECT (SELECT r.queue FROM {schema}.run r WHERE r.status = 0 AND r.queue > q.queue
+                ORDER BY r.queue LIMIT 1)
+            FROM q WHERE q.queue IS NOT NULL
+        )
+        SELECT array_agg(q.queue) AS queues, me.names AS names INTO me FROM q WHERE q.queue IS NOT NULL;
+    END IF;
+    -- a suspect may kill this process: it is claimed by a session that has nothing else to lose
+    IF p_suspect AND EXISTS (SELECT 1 FROM {schema}.run r WHERE r.status = 3 AND r.owner = p_session) THEN
+        room := 0;
+    END IF;
+    FOR one IN SELECT u.name FROM unnest(me.queues) AS u(name) ORDER BY random() LOOP
+        EXIT WHEN room <= 0;
+        CONTINUE WHEN EXISTS (SELECT 1 FROM {schema}.queue q WHERE q.name = one AND q.paused);
+        IF NOT pg_try_advisory_xact_lock(hashtext('flowgen claim ' || {schema_text}), hashtext(one)) THEN
+            busy := true;
+            CONTINUE;
+        END IF;
+        WITH picked AS MATERIALIZED (
+            SELECT r.run_id FROM {schema}.run r
+            WHERE r.status = 0 AND r.queue = one AND r.name = ANY (me.names) AND (r.recoveries >= 2) = p_suspect
+            ORDER BY r.queue, r.priority DESC, r.due_at, r.run_id LIMIT room
+            FOR NO KEY UPDATE OF r SKIP LOCKED
+        ), taken AS (
+            UPDATE {schema}.run AS r SET
+                status = 3, owner = p_session, claim = r.claim + 1, seen = r.mail, started_at = coalesce(r.started_at, at)
+            FROM picked p WHERE r.run_id = p.run_id RETURNING r.run_id
+        )
+        SELECT array_agg(t.run_id) INTO batch FROM taken t;
+        got := got || batch;
+        room := p_limit - cardinality(got);
+    END LOOP;
+
+    next_due_at := (SELECT r.due_at FROM {schema}.run r WHERE r.due_at IS NOT NULL AND r.status IN (1, 4)
+        ORDER BY r.due_at LIMIT 1);
+    suspects := (SELECT count(*) FROM {schema}.run r WHERE r.status = 0 AND r.recoveries >= 2
+        AND r.name = ANY (me.names) AND (me.queues IS NULL OR r.queue = ANY (me.queues)));
+    RETURN NEXT;
+    IF cardinality(got) = 0 THEN
+        RETURN;
+    END IF;
+    RETURN QUERY
+    SELECT NULL::boolean, NULL::boolean, NULL::timestamptz, NULL::timestamptz, NULL::integer,
+        r.run_id, r.id, r.name, r.kind, r.queue, r.priority, r.claim, r.attempt, r.recoveries::integer, r.input::text,
+        r.correlation_id, r.parent_correlation_id, r.parent_id, r.parent_key, coalesce(r.root_id, r.run_id),
+        r.depth::integer, r.trigger::text, r.deadline, r.created_at, r.mail, coalesce(r.request, 0)::integer, r.reason,
+        r.from_base, r.to_prologue, coalesce(r.last, -1) + 1,
+        r.known IS NOT NULL AND r.bytes <= p_run_bytes AND r.running <= p_batch_bytes,
+        CASE WHEN r.last IS NULL THEN '[]' WHEN r.bytes <= p_run_bytes AND r.running <= p_batch_bytes THEN (
+            SELECT coalesce(json_agg(json_build_array(e.index, e.kind, e.key, e.fingerprint, e.status, e.attempt,
+                (extract(epoch FROM e.due_at) * 1000000)::bigint, e.named, e.value,
+                (date_part('epoch', e.recorded_at) * 1000000)::bigint)), '[]')::text
+            FROM (
+                SELECT e.* FROM {schema}.entry e
+                WHERE e.run_id = r.run_id AND e.index > coalesce(r.known, -1)
+                    AND (e.index < r.to_prologue OR e.index >= r.from_base OR e.named)
+                ORDER BY e.index
+            ) e
+        ) END,
+        CASE WHEN r.mail > 0 AND NOT p_bare THEN (
+            SELECT json_agg(json_build_array(m.id, m.kind, m.key, m.payload,
+                (date_part('epoch', m.created_at) * 1000000)::bigint) ORDER BY m.id)::text
+            FROM {schema}.inbox m WHERE m.run_id = r.run_id
+        ) END
+    FROM (
+        SELECT s.*, sum(CASE WHEN s.bytes <= p_run_bytes THEN s.bytes END) OVER (ORDER BY s.place) AS running
+        FROM (
+            SELECT r.*, g.place, k.known, coalesce(r.base, 0) AS from_base, coalesce(r.prologue, 0) AS to_prologue,
+                CASE WHEN r.claim > 1 THEN
+                    (SELECT e.index FROM {schema}.entry e WHERE e.run_id = r.run_id ORDER BY e.index DESC LIMIT 1)
+                END AS last,
+                CASE WHEN r.claim > 1 AND NOT p_bare THEN (
+                    SELECT coalesce(sum(200 + length(e.key) + coalesce(octet_length(e.value), 0)), 0)
+                    FROM {schema}.entry e
+                    WHERE e.run_id = r.run_id AND e.index > coalesce(k.known, -1)
+                        AND (e.index < coalesce(r.prologue, 0) OR e.index >= coalesce(r.base, 0) OR e.named)
+                ) END AS bytes
+            FROM unnest(got) WITH ORDINALITY AS g(run_id, place)
+            JOIN {schema}.run r ON r.run_id = g.run_id
+            CROSS JOIN LATERAL (
+                SELECT CASE WHEN (p_have -> r.run_id::text ->> 0)::integer = r.claim - 1
+                    THEN (p_have -> r.run_id::text ->> 1)::integer END AS known
+            ) k
+        ) s
+    ) r
+    ORDER BY r.place;
+END
+$function$;
+
+-- Sleepers, delayed runs and deadlines that are due, as a batch: `promoted` rows are ready now.
+CREATE FUNCTION {schema}.promote(p_limit integer)
+RETURNS TABLE (at timestamptz, promoted integer, next_due_at timestamptz)
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_generic_plan
+SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off
+AS $function$
+#variable_conflict use_column
+DECLARE
+    found uuid[];
+BEGIN
+    at := {schema}.clock();
+    promoted := 0;
+    found := ARRAY(
+        SELECT r.run_id FROM {schema}.run r WHERE r.due_at IS NOT NULL AND r.status IN (1, 4) AND r.due_at <= at
+        ORDER BY r.due_at LIMIT p_limit
+    );
+    IF cardinality(found) > 0 THEN
+        WITH picked AS MATERIALIZED (
+            SELECT r.run_id FROM {schema}.run r
+            WHERE r.run_id = ANY (found) AND r.status IN (1, 4) AND r.due_at <= at
+            ORDER BY r.run_id FOR NO KEY UPDATE OF r SKIP LOCKED
+        )
+        UPDATE {schema}.run AS r SET status = 0 FROM picked p WHERE r.run_id = p.run_id;
+        GET DIAGNOSTICS promoted = ROW_COUNT;
+    END IF;
+    next_due_at := (SELECT r.due_at FROM {schema}.run r WHERE r.due_at IS NOT NULL AND r.status IN (1, 4)
+        ORDER BY r.due_at LIMIT 1);
+    RETURN NEXT;
+END
+$function$;
