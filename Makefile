@@ -1,0 +1,86 @@
+# Everything that a change needs. `make help` lists the targets.
+#
+#   PYTHON       the Python that .venv is made with: 3.11 or newer; found when not given
+#   PYTEST_ARGS  what pytest is told besides, such as PYTEST_ARGS="-x -k checkpoint"
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+
+PYTHON ?= $(shell for each in python3 python3.13 python3.12 python3.11 python; do \
+	if "$$each" -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1; then echo "$$each"; break; fi; done)
+PYTEST_ARGS ?=
+
+VENV := .venv
+PY := $(VENV)/bin/python
+NEWEST := .venv-newest
+# The tests that need no server.
+UNIT := $(wildcard tests/unit tests/properties)
+
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+# $(call installed,venv,python): the environment with everything that the project is developed with. A stamp that is
+# newer than pyproject.toml says that it is complete.
+define installed
+	@test -n "$(2)" || { echo "flowgen needs Python 3.11 or newer: make setup PYTHON=/path/to/python3" >&2; exit 1; }
+	$(2) -c 'import sys; sys.exit(sys.version_info < (3, 11) and f"flowgen needs Python 3.11 or newer, this is {sys.version}")'
+	test -x $(1)/bin/python || $(2) -m venv $(1)
+	$(1)/bin/python -m pip install --quiet --editable '.[dev]'
+	touch $(1)/.installed
+endef
+
+.PHONY: help
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: setup
+setup: $(VENV)/.installed ## Make .venv with everything; needs Python and pip, no PostgreSQL, no root
+
+$(VENV)/.installed: pyproject.toml
+	$(call installed,$(VENV),$(PYTHON))
+
+.PHONY: check
+check: setup ## Format, lint, types, imports and the rules of the house
+	$(PY) -m ruff format --check .
+	$(PY) -m ruff check .
+	$(PY) -m mypy
+	$(VENV)/bin/pyright --pythonpath $(PY)
+	$(VENV)/bin/lint-imports
+	$(PY) -m pytest -q tests/unit/test_house.py
+
+.PHONY: fix
+fix: setup ## Format, and mend what the linter can mend
+	$(PY) -m ruff format .
+	$(PY) -m ruff check --fix .
+
+.PHONY: test
+test: setup test-newest ## All tests; those without a server also on the newest other Python here
+	$(PY) -m pytest $(PYTEST_ARGS)
+
+.PHONY: unit
+unit: setup ## The tests that need no server
+	$(PY) -m pytest -q $(UNIT) $(PYTEST_ARGS)
+
+.PHONY: test-newest
+test-newest: setup ## The tests that need no server, on the newest other Python of this machine
+	@other="$$($(PY) .ci/newest_python.py)"; \
+	if [ -z "$$other" ]; then echo "test-newest: skipped, there is no other Python of a supported version here"; exit 0; fi; \
+	echo "test-newest: $$other"; \
+	$(MAKE) --no-print-directory $(NEWEST)/.installed OTHER="$$other"; \
+	$(NEWEST)/bin/python -m pytest -q $(UNIT) $(PYTEST_ARGS)
+
+$(NEWEST)/.installed: pyproject.toml
+	$(call installed,$(NEWEST),$(OTHER))
+
+.PHONY: demo
+demo: setup ## Run the demonstration
+	$(PY) -m examples.demo
+
+.PHONY: kill
+kill: setup ## Kill workers at random and compare what they leave with what should be there
+	$(PY) -m tests.kill
+
+.PHONY: clean
+clean: ## Remove the environments and what the tools leave; .flowgen, which holds data, stays
+	rm -rf $(VENV) $(NEWEST) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

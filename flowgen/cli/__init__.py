@@ -1,0 +1,1 @@
+"""The command line: parse and print. It decides nothing that the other rooms could decide."""
