@@ -208,15 +208,15 @@ def _definable(fn: Callable[..., Any], name: str | None, kind: RunKind) -> Funct
             f"@{kind} on the async generator {where}: a handler is a generator (def ... yield) or a coroutine "
             "(async def ... await)"
         )
+    owner = function.qualname.rpartition(".")[0]
+    first = next(iter(function.binder.parameters), "")
+    if inspect.ismethod(fn) or (owner and not owner.endswith("<locals>") and first in ("self", "cls")):
+        raise DefinitionError(f"@{kind} on the method {where}: decorate a function outside of a class")
     if kind is RunKind.WORKFLOW and function.flavour is Flavour.PLAIN:
         raise DefinitionError(
             f"@workflow on the plain function {where}: a workflow yields commands; make it a generator "
             "(yield Step(...)) or a coroutine (await Step(...)), or use @task"
         )
-    owner = function.qualname.rpartition(".")[0]
-    first = next(iter(function.binder.parameters), "")
-    if inspect.ismethod(fn) or (owner and not owner.endswith("<locals>") and first in ("self", "cls")):
-        raise DefinitionError(f"@{kind} on the method {where}: decorate a function outside of a class")
     return function
 
 
