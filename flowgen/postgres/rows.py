@@ -71,6 +71,8 @@ class NewRun:
     detached: bool = False
     trigger: str | None = None
     """JSON text, or None for a plain call."""
+    owned: bool = False
+    """Of a flush: insert it as already owned by this session, when nothing holds it back (see `adopted`)."""
 
 
 @attrs.frozen
@@ -304,6 +306,8 @@ class FlushResult:
     """`Status` of each run whose row was updated."""
     now: datetime
     """The database's time of this flush: `recorded_at` of its entries."""
+    adopted: frozenset[UUID] = frozenset()
+    """Children that were inserted as `owned`: running, claim 1. The others of them are claimed as any run."""
 
 
 @attrs.frozen(kw_only=True)

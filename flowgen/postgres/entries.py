@@ -1,0 +1,242 @@
+"""The history: written by flushes, read in pages.
+
+    flush(session, batch) -> Op[FlushResult]                       one commit of a worker
+    halve(batch) -> tuple[FlushBatch, FlushBatch] | None           for a flush that fails with 22, 23 or 54
+    page(run_id, base=, prologue=, after=-1, ...) -> Op[Sequence[Entry]]   in index order; empty: that was all
+    read_back(run_ids) -> Op[Mapping[UUID, Stored]]                what landed, after `workers.resolve_unknown`
+    parse_history(cell) -> list[Entry]                             a cell of a claim or a page
+    entry_params(entries) -> dict                                  entries as parameters, for statements of this room
+
+It never updates an entry, never retries and never reads a clock: `recorded_at` and due times are the database's. The
+invariant: a flush writes everything or, for each run that is refused, nothing of it, and nothing at all once the
+session's lease is over. A run of which an update is neither in `landed` nor in `skipped` is no longer ours.
+
+Call a flush on an autocommit connection. On a transient error give the same batch again, after `resolve_unknown` when
+the error was a lost connection.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+import attrs
+
+from flowgen.core.entries import Entry
+from flowgen.core.ids import uuid_of_id
+from flowgen.core.states import RunKind
+from flowgen.postgres import arrays
+from flowgen.postgres.database import Op, Statement
+from flowgen.postgres.rows import FlushBatch, FlushResult, NewRun, RunAction, RunUpdate, ScheduleChange, Session
+
+__all__ = ["Stored", "entry_params", "flush", "halve", "page", "parse_history", "read_back"]
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_ENDS = frozenset({RunAction.COMPLETE, RunAction.FAIL, RunAction.CANCEL})
+_NONE: frozenset[UUID] = frozenset()
+_URGENT = 16
+_PAGE_BYTES = 1 << 20
+
+
+@attrs.frozen
+class Stored:
+    """What the store holds of a run: compare `last_index`, `claim` and `owner` with what was sent."""
+
+    status: int
+    owner: UUID | None
+    claim: int
+    last_index: int
+    """Of its highest entry; -1 when there is none."""
+
+
+def flush(session: Session, batch: FlushBatch) -> Op[FlushResult]:
+    """Commit a batch. Raises DatabaseError; the batch is then not written, or unknown when the connection was lost."""
+    params: dict[str, Any] = {"session": session.id, "epoch": session.epoch}
+    params |= entry_params(batch.entries)
+    params["c_run"] = arrays.uuids([run_id for run_id, _ in batch.consumed])
+    params["c_id"] = arrays.int8s([message for _, message in batch.consumed])
+    if not (batch.updates or batch.children or batch.schedules):
+        rows = yield Statement("flush_entries", params)
+        fenced, now, *due = rows[0]
+        return FlushResult(fenced=fenced, skipped=_NONE, due=_due(*due), landed={}, now=now)
+    params |= _row_params(batch.updates)
+    if batch.children or batch.schedules:
+        params |= _child_params(batch.children)
+        params["schedules"] = schedules_json(batch.schedules) if batch.schedules else None
+        rows = yield Statement("flush_all", params)
+    else:
+        rows = yield Statement("flush_runs", params)
+    fenced, now, due_run, due_index, due_at, skipped, landed, statuses, adopted = rows[0]
+    return FlushResult(
+        fenced=fenced,
+        skipped=frozenset(skipped or ()),
+        due=_due(due_run, due_index, due_at),
+        landed=dict(zip(landed or (), statuses or (), strict=True)),
+        now=now,
+        adopted=frozenset(adopted or ()),
+    )
+
+
+def _due(
+    runs: list[UUID] | None, indexes: list[int] | None, times: list[datetime] | None
+) -> Mapping[tuple[UUID, int], datetime]:
+    if not runs:
+        return {}
+    return dict(zip(zip(runs, indexes or (), strict=True), times or (), strict=True))
+
+
+def entry_params(entries: Sequence[tuple[UUID, Entry]]) -> dict[str, Any]:
+    """The parameters `e_*`; kind, status and named go as one number."""
+    found = [entry for _, entry in entries]
+    return {
+        "e_run": arrays.uuids([run_id for run_id, _ in entries]),
+        "e_index": arrays.int4s([entry.index for entry in found]),
+        "e_facts": arrays.int4s([entry.kind | (entry.status or 0) << 4 | entry.named << 8 for entry in found]),
+        "e_key": arrays.texts([entry.key for entry in found]),
+        "e_fingerprint": arrays.texts([entry.fingerprint for entry in found]),
+        "e_attempt": arrays.int4s([entry.attempt for entry in found]),
+        "e_value": arrays.texts([entry.value for entry in found]),
+        "e_due": arrays.timestamps([entry.due_at for entry in found]),
+        "e_delay": arrays.intervals([entry.delay for entry in found]),
+    }
+
+
+def _row_params(updates: Sequence[RunUpdate]) -> dict[str, Any]:
+    letters = Counter(
+        update.notify_parent for update in updates if update.notify_parent is not None and update.action in _ENDS
+    )
+    own = {update.run_id for update in updates}
+    assert len(own) == len(updates), "a run is updated at most once in a flush"
+    parents = [RunUpdate(run_id=parent, claim=0, action=RunAction.SET) for parent in letters if parent not in own]
+    rows = sorted([*updates, *parents], key=lambda update: update.run_id.int)
+    actions = [update.action | _URGENT * update.urgent if update.run_id in own else 0 for update in rows]
+    return {
+        "r_run": arrays.uuids([update.run_id for update in rows]),
+        "r_action": arrays.int4s(actions),
+        "r_claim": arrays.int4s([update.claim for update in rows]),
+        "r_due": arrays.timestamps([update.due_at for update in rows]),
+        "r_delay": arrays.intervals([update.delay for update in rows]),
+        "r_mail_read": arrays.int4s([update.mail_read for update in rows]),
+        "r_wake": arrays.int4s([update.wake_at_mail for update in rows]),
+        "r_base": arrays.int4s([update.base for update in rows]),
+        "r_prologue": arrays.int4s([update.prologue for update in rows]),
+        "r_output": arrays.texts([update.output for update in rows]),
+        "r_error": arrays.texts([update.error for update in rows]),
+        "r_input": arrays.texts([update.input for update in rows]),
+        "r_progress": arrays.texts([update.progress for update in rows]),
+        "r_parent": arrays.uuids([update.notify_parent for update in rows]),
+        "r_parent_key": arrays.texts([update.parent_key for update in rows]),
+        "r_letters": arrays.int4s([letters[update.run_id] for update in rows]),
+    }
+
+
+def _child_params(children: Sequence[NewRun]) -> dict[str, Any]:
+    facts = [(c.kind == RunKind.TASK) | c.detached << 1 | c.owned << 2 for c in children]
+    tags = [json.dumps(c.tags) if c.tags else None for c in children]
+    return {
+        "k_run": arrays.uuids([c.run_id for c in children]),
+        "k_id": arrays.texts([c.id for c in children]),
+        "k_facts": arrays.int4s(facts),
+        "k_name": arrays.texts([c.name for c in children]),
+        "k_queue": arrays.texts([c.queue for c in children]),
+        "k_priority": arrays.int4s([c.priority for c in children]),
+        "k_input": arrays.texts([c.input for c in children]),
+        "k_at": arrays.timestamps([c.at for c in children]),
+        "k_delay": arrays.intervals([c.delay for c in children]),
+        "k_deadline": arrays.intervals([c.deadline for c in children]),
+        "k_tags": arrays.texts(tags),
+        "k_correlation": arrays.texts([c.correlation_id for c in children]),
+        "k_parent_correlation": arrays.texts([c.parent_correlation_id for c in children]),
+        "k_parent": arrays.uuids([c.parent_id for c in children]),
+        "k_parent_key": arrays.texts([c.parent_key for c in children]),
+        "k_root": arrays.uuids([c.root_id for c in children]),
+        "k_depth": arrays.int4s([c.depth for c in children]),
+        "k_trigger": arrays.texts([c.trigger for c in children]),
+    }
+
+
+def schedules_json(changes: Iterable[tuple[UUID | None, ScheduleChange]]) -> str:
+    """Schedule changes as the store takes them. A schedule's id is derived, so one that comes back repeats no tick."""
+    rows = []
+    for run_id, change in changes:
+        row: dict[str, Any] = {"run": str(run_id) if run_id else None, "target": change.target, "name": change.name}
+        if change.cron is not None:
+            if change.next_at is None:
+                raise ValueError(f"schedule {change.name!r} of {change.target!r} has no next_at")
+            row |= attrs.asdict(change)
+            row["next_at"] = change.next_at.isoformat()
+            row["schedule_id"] = str(uuid_of_id("schedule", f"{change.target}\x1f{change.name}"))
+        rows.append(row)
+    return json.dumps(rows)
+
+
+def halve(batch: FlushBatch) -> tuple[FlushBatch, FlushBatch] | None:
+    """Two batches that hold all of a run's part together; None when it is one run's.
+
+    A child's end and the parent's own update may part: each half is a complete flush.
+    """
+    runs: dict[UUID, None] = {}
+    for run_id, _ in batch.entries:
+        runs[run_id] = None
+    for update in batch.updates:
+        runs[update.run_id] = None
+    for child in batch.children:
+        if child.parent_id is not None:
+            runs[child.parent_id] = None
+    for run_id, _ in batch.consumed:
+        runs[run_id] = None
+    for run_id, _ in batch.schedules:
+        runs[run_id] = None
+    if len(runs) < 2:
+        return None
+    first = set(list(runs)[: len(runs) // 2])
+    return _part(batch, first, wanted=True), _part(batch, first, wanted=False)
+
+
+def _part(batch: FlushBatch, runs: set[UUID], *, wanted: bool) -> FlushBatch:
+    return FlushBatch(
+        entries=[item for item in batch.entries if (item[0] in runs) is wanted],
+        updates=[update for update in batch.updates if (update.run_id in runs) is wanted],
+        children=[child for child in batch.children if (child.parent_id in runs) is wanted],
+        consumed=[item for item in batch.consumed if (item[0] in runs) is wanted],
+        schedules=[item for item in batch.schedules if (item[0] in runs) is wanted],
+    )
+
+
+def page(
+    run_id: UUID, *, base: int, prologue: int, after: int = -1, limit: int = 1000, max_bytes: int = _PAGE_BYTES
+) -> Op[Sequence[Entry]]:
+    """The entries behind index `after`, at least one when there is one: until `limit` of them or `max_bytes`."""
+    rows = yield Statement(
+        "page",
+        {"run": run_id, "base": base, "prologue": prologue, "after": after, "limit": limit, "bytes": max_bytes},
+    )
+    return parse_history(rows[0][0])
+
+
+def read_back(run_ids: Iterable[UUID]) -> Op[Mapping[UUID, Stored]]:
+    """What the store holds of these runs."""
+    rows = yield Statement("read_back", {"runs": arrays.uuids(run_ids)})
+    return {
+        run_id: Stored(status, owner, claim, -1 if last is None else last)
+        for run_id, status, owner, claim, last in rows
+    }
+
+
+def instant(microseconds: int | None) -> datetime | None:
+    """An aware datetime from a cell."""
+    return None if microseconds is None else _EPOCH + timedelta(microseconds=microseconds)
+
+
+def parse_history(cell: str | None) -> list[Entry]:
+    """The entries of a cell, in index order."""
+    if not cell:
+        return []
+    return [
+        Entry(index, kind, key, fingerprint, status, attempt, value, instant(due), None, named, instant(recorded))
+        for index, kind, key, fingerprint, status, attempt, due, named, value, recorded in json.loads(cell)
+    ]

@@ -1,0 +1,3 @@
+-- Requests, and runs with mail since their claim, among the running runs of a session; with their inbox.
+-- Locks: none. Index: run_news, inbox_pkey.
+SELECT run_id, request, reason, mail, deadline, inbox FROM {schema}.news(%(session)b)

@@ -1,0 +1,141 @@
+"""Worker sessions: the row that every write of a worker is fenced by.
+
+    register(session_id, lease=, definitions=, queues=None, host=, pid=, versions=None) -> Op[Registered]
+    heartbeat(session, lease) -> Op[Beat | None]         None: the session is dead, register anew under a new id
+    leave(session) -> Op[None]                           the end of a graceful stop, after `claims.release`
+    reap(limit=500) -> Op[Reaped]                        three commits; by any worker, with each slow poll
+    resolve_unknown(session) -> Op[Session | None]       a new epoch, after a commit whose outcome is unknown
+    lineage() -> Op[Lineage]                             server, timeline and time; DatabaseError on a standby
+
+Call them on autocommit connections: `reap` and `resolve_unknown` are right only when each statement commits.
+
+It never decides whether a lease is still to be trusted: the worker does, on its own monotonic clock. A session is never
+revived. The invariant: once `reap` has released a session's runs, no statement of that session writes; `dead` stops the
+ones that have not begun, the lock of the second commit waits for the ones that have.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta
+from uuid import UUID
+
+import attrs
+
+from flowgen.postgres import arrays
+from flowgen.postgres.database import Op, Statement
+from flowgen.postgres.rows import Session
+
+__all__ = [
+    "Beat",
+    "Lineage",
+    "Reaped",
+    "Registered",
+    "heartbeat",
+    "leave",
+    "lineage",
+    "reap",
+    "register",
+    "resolve_unknown",
+]
+
+
+@attrs.frozen
+class Registered:
+    """A new session."""
+
+    session: Session
+    lease_until: datetime
+    now: datetime
+
+
+@attrs.frozen
+class Beat:
+    """A lease that was extended."""
+
+    lease_until: datetime
+    now: datetime
+
+
+@attrs.frozen
+class Lineage:
+    """Which history of the database this is: a failover or a restore changes it."""
+
+    system_identifier: int
+    timeline: str
+    now: datetime
+
+
+@attrs.frozen
+class Reaped:
+    """What a reaping came to."""
+
+    dead: tuple[UUID, ...]
+    """Sessions that were declared dead."""
+    released: int
+    """Runs that are ready again."""
+
+
+def register(
+    session_id: UUID,
+    *,
+    lease: timedelta,
+    definitions: Sequence[str],
+    queues: Sequence[str] | None = None,
+    host: str = "",
+    pid: int = 0,
+    versions: Mapping[str, str] | None = None,
+) -> Op[Registered]:
+    """Begin a session. `session_id` is random and never used again; `queues` None is every queue.
+
+    Call `claims.put_back` next: runs may be held that this worker knows.
+    """
+    rows = yield Statement(
+        "register",
+        {
+            "session": session_id,
+            "lease": lease,
+            "host": host,
+            "pid": pid,
+            "versions": json.dumps(dict(versions or {})),
+            "queues": None if queues is None else list(queues),
+            "names": arrays.texts(definitions),
+        },
+    )
+    epoch, lease_until, now = rows[0]
+    return Registered(Session(session_id, epoch), lease_until, now)
+
+
+def heartbeat(session: Session, lease: timedelta) -> Op[Beat | None]:
+    """Extend the lease to now + `lease`. None when the session is dead, or of before a failover."""
+    rows = yield Statement("heartbeat", {"session": session.id, "lease": lease})
+    return Beat(*rows[0]) if rows else None
+
+
+def leave(session: Session) -> Op[None]:
+    """End the session: what it still owns is released by whoever reaps next."""
+    yield Statement("leave", {"session": session.id})
+
+
+def reap(limit: int = 500) -> Op[Reaped]:
+    """Declare sessions dead whose lease is over, wait for nobody, and release a batch of the runs of quiet ones."""
+    dead = yield Statement("reap_dead")
+    yield Statement("reap_quiet")
+    rows = yield Statement("reap_release", {"limit": limit})
+    return Reaped(tuple(row[0] for row in dead), rows[0][0])
+
+
+def resolve_unknown(session: Session) -> Op[Session | None]:
+    """Wait for what this session has in flight, and refuse what comes later. None: the session is over.
+
+    Then read what landed: `entries.read_back`, `claims.owned`.
+    """
+    rows = yield Statement("bump_epoch", {"session": session.id, "epoch": session.epoch})
+    return Session(session.id, rows[0][0]) if rows else None
+
+
+def lineage() -> Op[Lineage]:
+    """Ask the server which one it is."""
+    rows = yield Statement("lineage")
+    return Lineage(*rows[0])
