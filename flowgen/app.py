@@ -69,22 +69,12 @@ class App:
 
     @property
     def task(self) -> TaskEntry:
-        """`@app.task` makes a task of a plain function, sync or async, or of a generator of commands.
-
-        `name` is the function's name, `queue` where its runs wait, `retry` the policy of its function (`Retry(3)`; of
-        a generator's run `Retry(1)`), `timeout` start to close for each attempt, `config` what `ctx.get_config` reads,
-        `priority` which run goes first (higher), `cron` when runs start by themselves.
-        Raises DefinitionError.
-        """
+        """The decorator `@app.task`, with options or without; see `flowgen.task`."""
         return cast(TaskEntry, self._task)
 
     @property
     def workflow(self) -> WorkflowEntry:
-        """`@app.workflow` makes a workflow of a handler: a generator of commands, or a coroutine that awaits them.
-
-        The options are those of `task`; `deadline` is the longest that a run may take, `determinism="strict"` parks a
-        run whose arguments differ on replay. Raises DefinitionError.
-        """
+        """The decorator `@app.workflow`, with options or without; see `flowgen.workflow`."""
         return cast(WorkflowEntry, self._workflow)
 
     def _task(
@@ -100,6 +90,13 @@ class App:
         priority: int = 0,
         cron: str | Cron | Iterable[str | Cron] | None = None,
     ) -> Any:
+        """`@task` makes a task of a plain function, sync or async, or of a generator of commands.
+
+        `name` is the function's name, `queue` where its runs wait, `retry` the policy of its function (`Retry(3)`; of
+        a generator's run `Retry(1)`), `timeout` start to close for each attempt, `config` what `ctx.get_config` reads,
+        `priority` which run goes first (higher), `cron` when runs start by themselves.
+        Raises DefinitionError.
+        """
         options = _options(queue, retry, config, priority, cron, DEFAULT_STEP)
         if timeout is not None:
             options["timeout"] = as_timedelta(timeout, what="timeout", positive=True)
@@ -133,6 +130,11 @@ class App:
         cron: str | Cron | Iterable[str | Cron] | None = None,
         determinism: Determinism = "warn",
     ) -> Any:
+        """`@workflow` makes a workflow of a handler: a generator of commands, or a coroutine that awaits them.
+
+        The options are those of `task`; `deadline` is the longest that a run may take, `determinism="strict"` parks a
+        run whose arguments differ on replay. Raises DefinitionError.
+        """
         options = _options(queue, retry, config, priority, cron, DEFAULT_RUN)
         if deadline is not None:
             options["deadline"] = as_timedelta(deadline, what="deadline", positive=True)
