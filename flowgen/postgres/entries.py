@@ -62,7 +62,7 @@ def flush(session: Session, batch: FlushBatch) -> Op[FlushResult]:
     if not (batch.updates or batch.children or batch.schedules):
         rows = yield Statement("flush_entries", params)
         fenced, now, *due = rows[0]
-        return FlushResult(fenced=fenced, skipped=_NONE, due=_due(*due), landed={}, now=now)
+        return FlushResult(fenced=fenced, skipped=_NONE, due=due_times(*due), landed={}, now=now)
     params |= _row_params(batch.updates)
     if batch.children or batch.schedules:
         params |= _child_params(batch.children)
@@ -74,14 +74,14 @@ def flush(session: Session, batch: FlushBatch) -> Op[FlushResult]:
     return FlushResult(
         fenced=fenced,
         skipped=frozenset(skipped or ()),
-        due=_due(due_run, due_index, due_at),
+        due=due_times(due_run, due_index, due_at),
         landed=dict(zip(landed or (), statuses or (), strict=True)),
         now=now,
         adopted=frozenset(adopted or ()),
     )
 
 
-def _due(
+def due_times(
     runs: list[UUID] | None, indexes: list[int] | None, times: list[datetime] | None
 ) -> Mapping[tuple[UUID, int], datetime]:
     if not runs:

@@ -7,5 +7,7 @@ WITH changed AS (
     RETURNING q.name, q.paused
 )
 INSERT INTO {schema}.audit (at, action, subject, who, reason)
-SELECT {schema}.clock(), CASE WHEN c.paused THEN 'queue paused' ELSE 'queue resumed' END, c.name, %(who)s::text, %(reason)s::text
-FROM changed c WHERE c.paused OR c.name IS NOT NULL
+SELECT {schema}.clock(), CASE WHEN c.paused THEN 'queue paused' ELSE 'queue resumed' END, c.name, %(who)s::text,
+    %(reason)s::text
+FROM changed c
+RETURNING id

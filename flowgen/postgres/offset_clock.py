@@ -1,0 +1,32 @@
+"""The clock of a test's database: every statement then reads a time that is off by so many seconds.
+
+    offset_clock(conn, schema, seconds)          on an autocommit connection; for all connections, from their next
+                                                 statement on
+
+Production never calls this: there `clock()` is `statement_timestamp()`, inlined. The invariant: all time in the store
+comes from that one function, so that no sleep, lease or schedule of a test takes longer than its statements.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import psycopg
+
+from flowgen.postgres.database import Begin, Commit, Op, Schema, Statement, run
+
+__all__ = ["offset", "offset_clock"]
+
+
+def offset(seconds: float) -> Op[None]:
+    """The operation behind `offset_clock`."""
+    yield Begin()
+    yield Statement("clock_table")
+    yield Statement("clock_function")
+    yield Statement("clock_set", {"seconds": float(seconds)})
+    yield Commit()
+
+
+def offset_clock(conn: psycopg.Connection[Any], schema: Schema, seconds: float) -> None:
+    """Let the store's time be `seconds` ahead of the server's (behind, when negative)."""
+    run(conn, offset(seconds), schema)
