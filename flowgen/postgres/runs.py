@@ -1,0 +1,143 @@
+"""Runs as clients write them: start, cancel, pause, resume, retry, accept, a new deadline.
+
+Each function is an operation: it yields statements, is sent rows and returns values; it never connects. The invariants:
+a run that a worker owns is only asked (`request`, `mail`) and never changed otherwise; whether an author's id exists is
+decided by the primary key, as its UUID derives from it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from typing import Any, Final
+from uuid import UUID
+
+import attrs
+
+from flowgen.core.ids import uuid_of_id
+from flowgen.errors import DatabaseError
+from flowgen.postgres import arrays
+from flowgen.postgres.database import Op, Schema, Statement
+from flowgen.postgres.observe import get
+from flowgen.postgres.rows import NewRun, RunRow
+
+__all__ = ["Started", "accept", "cancel", "pause", "resume", "retry", "run_id_for", "set_deadline", "start"]
+
+# A row that exists at the insert and is deleted before the look, as often as this, is no accident any more.
+_START_ROUNDS: Final = 5
+_CASCADE_ROUNDS: Final = 1000
+
+
+def run_id_for(schema: Schema, id: str) -> UUID:
+    """The UUID of the run with an author's id."""
+    return uuid_of_id(schema.name, id)
+
+
+@attrs.frozen
+class Started:
+    """What a start came to: the database's time, and the runs that existed already, by UUID."""
+
+    now: datetime
+    existing: dict[UUID, RunRow]
+
+
+def start(rows: Sequence[NewRun]) -> Op[Started]:
+    """Insert runs in one statement, all or none; runs that exist are left as they are and given back.
+
+    A run_id given twice counts as existing the second time. Only rows with an author's `id` may exist already.
+    """
+    wanted = list(rows)
+    now: datetime | None = None
+    existing: dict[UUID, RunRow] = {}
+    for _ in range(_START_ROUNDS):
+        [(clock, inserted)] = yield Statement("start", _columns(wanted))
+        now = now or clock
+        left = _not_inserted(wanted, inserted)
+        if not left:
+            return Started(now, existing)
+        existing.update((yield from get(list({row.run_id for row in left}))))
+        wanted = [row for row in left if row.run_id not in existing]
+        if not wanted:
+            return Started(now, existing)
+    raise DatabaseError(
+        f"The run {wanted[0].id!r} was deleted as often as it was started: start it again", transient=True
+    )
+
+
+def _not_inserted(rows: list[NewRun], inserted: Sequence[UUID]) -> list[NewRun]:
+    new = set(inserted)
+    left: list[NewRun] = []
+    for row in rows:
+        if row.id is None or row.run_id in new:
+            new.discard(row.run_id)
+        else:
+            left.append(row)
+    return left
+
+
+def _columns(rows: Sequence[NewRun]) -> dict[str, Any]:
+    return {
+        "run_ids": arrays.uuids([row.run_id for row in rows]),
+        "ids": arrays.texts([row.id for row in rows]),
+        "names": arrays.texts([row.name for row in rows]),
+        "kinds": arrays.texts([row.kind for row in rows]),
+        "queues": arrays.texts([row.queue for row in rows]),
+        "priorities": arrays.int4s([row.priority for row in rows]),
+        "inputs": arrays.texts([row.input for row in rows]),
+        "delays": arrays.intervals([row.delay for row in rows]),
+        "ats": arrays.timestamps([row.at for row in rows]),
+        "deadlines": arrays.intervals([row.deadline for row in rows]),
+        "tags": arrays.texts([_array_text(row.tags) for row in rows]),
+        "correlation_ids": arrays.texts([row.correlation_id for row in rows]),
+        "triggers": arrays.texts([row.trigger for row in rows]),
+    }
+
+
+def _array_text(tags: tuple[str, ...]) -> str | None:
+    if not tags:
+        return None
+    return "{" + ",".join('"' + tag.replace("\\", "\\\\").replace('"', '\\"') + '"' for tag in tags) + "}"
+
+
+def cancel(run_id: UUID, reason: str | None, *, error: str, payload: str) -> Op[RunRow | None]:
+    """Cancel a run and its live descendants; the run afterwards, None when there is none.
+
+    `error` is the JSON of a run that ends here, `payload` the message to those who wait for it.
+    """
+    yield from _cascade("run_cancel", {"run_id": run_id, "reason": reason, "error": error, "payload": payload})
+    return (yield from get([run_id])).get(run_id)
+
+
+def pause(run_id: UUID, reason: str | None) -> Op[RunRow | None]:
+    """Pause a run and its live descendants; the run afterwards, None when there is none."""
+    yield from _cascade("run_pause", {"run_id": run_id, "reason": reason})
+    return (yield from get([run_id])).get(run_id)
+
+
+def resume(run_id: UUID) -> Op[RunRow | None]:
+    """Resume a paused or parked run and its paused descendants; the run afterwards, None when there is none."""
+    yield from _cascade("run_resume", {"run_id": run_id})
+    return (yield from get([run_id])).get(run_id)
+
+
+def _cascade(statement: str, params: dict[str, Any]) -> Op[None]:
+    for _ in range(_CASCADE_ROUNDS):
+        [(found,)] = yield Statement(statement, params)
+        if not found:
+            return
+
+
+def retry(run_id: UUID, *, payload: str, who: str | None) -> Op[bool]:
+    """Make a failed run ready again, with a RETRY message; whether it was failed."""
+    return bool((yield Statement("run_retry", {"run_id": run_id, "payload": payload, "who": who})))
+
+
+def accept(run_id: UUID, *, payload: str, who: str | None, reason: str | None) -> Op[bool]:
+    """Make a parked run ready again, with an ACCEPT message; whether it was parked."""
+    params = {"run_id": run_id, "payload": payload, "who": who, "reason": reason}
+    return bool((yield Statement("run_accept", params)))
+
+
+def set_deadline(run_id: UUID, lasts: timedelta) -> Op[bool]:
+    """Set a deadline `lasts` from now by the database's clock; whether there is such a run that has not ended."""
+    return bool((yield Statement("run_deadline", {"run_id": run_id, "lasts": lasts})))

@@ -1,0 +1,23 @@
+-- Pause a run and its live descendants, detached ones apart. What runs is asked (`request`) and stops at its next
+-- hang-up; what nobody owns is paused here. A run that is parked, or being cancelled, is left alone. Repeated by the
+-- caller until the count is 0.
+-- Locks: the rows that are written, in run_id order. Index: run_pkey, run_children.
+WITH RECURSIVE tree AS (
+    SELECT run_id FROM {schema}.run WHERE run_id = %(run_id)s::uuid
+    UNION
+    SELECT c.run_id FROM tree t JOIN {schema}.run c ON c.parent_id = t.run_id WHERE NOT c.detached
+), locked AS MATERIALIZED (
+    SELECT r.run_id, r.status
+    FROM {schema}.run r
+    WHERE r.run_id IN (SELECT run_id FROM tree) AND r.status IN (0, 1, 2, 3, 4) AND r.request IS NULL
+    ORDER BY r.run_id
+    FOR NO KEY UPDATE
+), written AS (
+    UPDATE {schema}.run r
+    SET status = CASE WHEN l.status = 3 THEN 3 ELSE 5 END,
+        request = CASE WHEN l.status = 3 THEN 2 END,
+        reason = %(reason)s::text
+    FROM locked l
+    WHERE r.run_id = l.run_id
+)
+SELECT count(*) FROM locked
