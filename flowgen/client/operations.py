@@ -1,0 +1,238 @@
+"""What each verb of the client does, written once: plans that the sync and the async client carry out.
+
+Never connects, waits or wraps what it found in a `Run`. The invariants: what may be repeated after a lost answer is
+repeated, and nothing is on a connection that the caller lends; whether a verb did what it was asked is read from the
+row afterwards, never guessed from before.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable
+from typing import Any, NoReturn
+from uuid import UUID
+
+import attrs
+
+from flowgen.app import App
+from flowgen.client import results, starting
+from flowgen.client.plans import Bell, Plan, ask
+from flowgen.client.queries import RunId, RunQuery, candidates, cursor_of
+from flowgen.client.runs import HistoryItem, Snapshot, history_items
+from flowgen.client.waiters import Waiters
+from flowgen.client.why import Why
+from flowgen.core.definitions import Call, Definition
+from flowgen.core.durations import Duration, as_timedelta
+from flowgen.core.settings import Settings
+from flowgen.core.states import FINAL, Request, Status, public
+from flowgen.core.trace import Trace
+from flowgen.errors import DefinitionError, FlowgenError
+from flowgen.postgres import observe, runs
+from flowgen.postgres.database import Op
+from flowgen.postgres.rows import RunRow
+
+__all__ = ["Operations"]
+
+Rows = list[tuple[RunRow, bool]]
+Items = list[HistoryItem]
+Found = tuple[list[RunRow], str | None]
+
+
+@attrs.frozen
+class Operations:
+    """The verbs of one client."""
+
+    settings: Settings
+    app: App
+    waiters: Waiters = attrs.field(factory=Waiters)
+
+    # starting and waiting
+
+    def start(self, calls: Iterable[Call[Any]], *, own: bool) -> Plan[Rows]:
+        """Start runs; each row, and whether it existed. `own` is False on a connection that the caller lends."""
+        rows = starting.new_runs(calls, self.settings, self.app)
+        return (yield from starting.start(rows, own=own))
+
+    def result(self, run: RunId | Snapshot[Any], timeout: Duration | None, bell: Bell) -> Plan[Any]:
+        """Wait for a run to end and give its result. Raises RunFailed, RunCancelled, RunNotFinished, RunNotFound."""
+        if isinstance(run, Snapshot):
+            uuid, shown, definition = run.uuid, run.id, run.definition
+        else:
+            row = yield from self.get(run)
+            uuid, shown = row.run_id, _id(row)
+            definition = self.definition(row)
+        annotation = Any if definition is None else definition.function.result_type
+        missing = results.no_run(self.settings.schema, shown)
+        return (yield from results.result(uuid, shown, annotation, self.waiters, bell, timeout, missing))
+
+    # reading
+
+    def definition(self, row: RunRow, of: Definition[..., Any, Any] | None = None) -> Definition[..., Any, Any] | None:
+        """Of the run: `of`, else what the app knows by its name. Raises DefinitionError when `of` has another name."""
+        if of is None:
+            return self.app.definitions.get(row.name)
+        if of.name != row.name:
+            raise DefinitionError(f"run {_id(row)} is a run of {row.name!r}, not of {of.name!r}")
+        return of
+
+    def get(self, run_id: RunId) -> Plan[RunRow]:
+        """Raises RunNotFound."""
+        asked = candidates(self.settings.schema, run_id)
+        found = yield from ask(lambda: observe.get(asked))
+        for uuid in asked:
+            if uuid in found:
+                return found[uuid]
+        raise results.no_run(self.settings.schema, run_id)
+
+    def list(self, query: RunQuery) -> Plan[Found]:
+        """A page, and the cursor that continues after it."""
+        which, order = query.filter(self.settings.schema), query.order()
+        limit, offset = query.window()
+        found = [*(yield from ask(lambda: observe.page(which, order, limit=limit + 1, offset=offset)))]
+        more = len(found) > limit
+        return found[:limit], cursor_of(found[limit - 1], query.sort) if more else None
+
+    def count(self, query: RunQuery) -> Plan[int]:
+        which = query.filter(self.settings.schema)
+        return (yield from ask(lambda: observe.count(which)))
+
+    def history(self, run_id: RunId) -> Plan[Items]:
+        uuid = yield from self._resolve(run_id)
+        found = yield from ask(lambda: observe.history(uuid))
+        if found is None:
+            raise results.no_run(self.settings.schema, run_id)
+        return history_items(found.entries, found.base, found.prologue)
+
+    def trace(self, run_id: RunId) -> Plan[Trace[Any]]:
+        uuid = yield from self._resolve(run_id)
+        row = yield from self.get(uuid)
+        found = yield from ask(lambda: observe.history(uuid))
+        if found is None:
+            raise results.no_run(self.settings.schema, run_id)
+        return Trace(
+            name=row.name,
+            kind=row.kind,
+            input=row.input,
+            items=found.entries,
+            base=found.base,
+            prologue=found.prologue,
+            output=row.output,
+            error=row.error,
+            status=public(row.status).value,
+            run_id=_id(row),
+        )
+
+    def why(self, run_id: RunId) -> Plan[Why]:
+        uuid = yield from self._resolve(run_id)
+        why = yield from results.explained(uuid)
+        if why is None:
+            raise results.no_run(self.settings.schema, run_id)
+        return why
+
+    # changing
+
+    def cancel(self, run_id: RunId, reason: str | None) -> Plan[RunRow]:
+        """Cancel a run and its live descendants. Raises FlowgenError for one that completed or failed."""
+        reason = _text(reason, "reason")
+        error = json.dumps({"reason": reason}, ensure_ascii=False, separators=(",", ":"))
+        payload = f'{{"status":"cancelled","error":{error}}}'
+        row = yield from self._change(run_id, lambda uuid: runs.cancel(uuid, reason, error=error, payload=payload))
+        if row.status in (Status.COMPLETED, Status.FAILED):
+            _refuse(row, "it cannot be cancelled")
+        return row
+
+    def pause(self, run_id: RunId, reason: str | None) -> Plan[RunRow]:
+        """Pause a run and its live descendants. Raises FlowgenError for one that has ended, is parked or cancelling."""
+        reason = _text(reason, "reason")
+        row = yield from self._change(run_id, lambda uuid: runs.pause(uuid, reason))
+        if row.status in FINAL:
+            _refuse(row, "it cannot be paused")
+        if row.status == Status.PARKED:
+            _refuse(row, "it stands already; resume it when code that fits is deployed, or accept the code as it is")
+        if row.request == Request.CANCEL:
+            _refuse(row, "it is being cancelled, so it cannot be paused")
+        return row
+
+    def resume(self, run_id: RunId) -> Plan[RunRow]:
+        """Resume a paused or parked run, and its paused descendants. Raises FlowgenError for one that has ended."""
+        row = yield from self._change(run_id, runs.resume)
+        if row.status in FINAL:
+            hint = "; retry makes a failed run go on" if row.status == Status.FAILED else ""
+            _refuse(row, f"it cannot be resumed{hint}")
+        return row
+
+    def set_deadline(self, run_id: RunId, duration: Duration) -> Plan[RunRow]:
+        """A new deadline, from now by the database's clock. Raises FlowgenError for a run that has ended."""
+        lasts = as_timedelta(duration, what="deadline")
+        uuid = yield from self._resolve(run_id)
+        done = yield from ask(lambda: runs.set_deadline(uuid, lasts))
+        row = yield from self._after(uuid, run_id)
+        if not done:
+            _refuse(row, "its deadline means nothing any more")
+        return row
+
+    def retry(self, run_id: RunId, from_scratch: bool, by: str | None) -> Plan[RunRow]:
+        """A failed run goes on from what it has, or from scratch. Raises FlowgenError for one that has not failed."""
+        who = _text(by, "by")
+        payload = json.dumps({"from_scratch": bool(from_scratch), "who": who}, ensure_ascii=False)
+        uuid = yield from self._resolve(run_id)
+        # A second try after a lost answer could be told that the run is not failed, though this retry was what did it.
+        done = yield from ask(lambda: runs.retry(uuid, payload=payload, who=who), again=False)
+        row = yield from self._after(uuid, run_id)
+        if not done:
+            final = "; cancelled is final, start a new run" if row.status == Status.CANCELLED else ""
+            _refuse(row, f"only a failed run can be retried{final}")
+        return row
+
+    def accept(self, run_id: RunId, by: str | None, reason: str | None) -> Plan[RunRow]:
+        """A parked run goes on with the code as it is. Raises FlowgenError for one that is not parked."""
+        who, why = _text(by, "by"), _text(reason, "reason")
+        payload = json.dumps({"by": who, "reason": why}, ensure_ascii=False)
+        uuid = yield from self._resolve(run_id)
+        done = yield from ask(lambda: runs.accept(uuid, payload=payload, who=who, reason=why), again=False)
+        row = yield from self._after(uuid, run_id)
+        if not done:
+            _refuse(row, "only a parked run can be accepted")
+        return row
+
+    def _resolve(self, run_id: RunId) -> Plan[UUID]:
+        asked = candidates(self.settings.schema, run_id)
+        if len(asked) == 1:
+            return asked[0]
+        return (yield from self.get(run_id)).run_id
+
+    def _change(self, run_id: RunId, make: Callable[[UUID], Op[RunRow | None]]) -> Plan[RunRow]:
+        uuid = yield from self._resolve(run_id)
+        row = yield from ask(lambda: make(uuid))
+        if row is None:
+            raise results.no_run(self.settings.schema, run_id)
+        return row
+
+    def _after(self, uuid: UUID, run_id: RunId) -> Plan[RunRow]:
+        row = (yield from ask(lambda: observe.get([uuid]))).get(uuid)
+        if row is None:
+            raise results.no_run(self.settings.schema, run_id)
+        return row
+
+
+def _id(row: RunRow) -> str:
+    return row.id if row.id is not None else str(row.run_id)
+
+
+def _refuse(row: RunRow, what: str) -> NoReturn:
+    raise FlowgenError(f"run {_id(row)} ({row.name}) is {public(row.status)}: {what}")
+
+
+def _text(value: object, what: str) -> str | None:
+    """Words of a person, to be stored. Raises DefinitionError."""
+    if value is None:
+        return None
+    if not isinstance(value, str):
+        raise DefinitionError(f"{what} is {value!r} of type {type(value).__name__}: give a string")
+    if "\0" in value:
+        raise DefinitionError(f"{what} holds a NUL character, which cannot be stored")
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        raise DefinitionError(f"{what} has lone surrogates, which cannot be stored") from None
+    return value
