@@ -76,6 +76,7 @@ class RunFacts:
     input: Mapping[str, Any] = attrs.field(factory=dict[str, Any])
     config: Mapping[str, Any] = attrs.field(factory=dict[str, Any])
     services: Any = None
+    schema: str = "flowgen"
     log: LogPort = no_log
 
 

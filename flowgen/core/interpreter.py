@@ -130,6 +130,12 @@ class Execution:
         leaf.phase = Phase.COMMITTING
         return steps.settle(leaf, result, self._states.get(key) or CommandState(), self.facts.uuid)
 
+    def retract(self, key: str) -> None:
+        """The entry that `settle` made of a call was not committed, and will not be: the call goes on."""
+        leaf = self._driver.leaves.get(key)
+        if leaf is not None and leaf.phase is Phase.COMMITTING:
+            leaf.phase = Phase.CALLING
+
     def post(self, messages: Iterable[Message]) -> None:
         """Take in messages of the inbox; they stay there until a decision consumes them."""
         for message in messages:
@@ -153,6 +159,11 @@ class Execution:
     def close(self) -> None:
         """Drop the handler. Errors of a handler that refuses to be closed are contained."""
         self._driver.close()
+
+    @property
+    def due_at(self) -> datetime | None:
+        """The earliest time that a command waits for."""
+        return self._next_due
 
     @property
     def busy(self) -> bool:
@@ -235,7 +246,7 @@ class Execution:
                 now,
                 draft,
                 self._states.get(leaf.key) or _UNKNOWN,
-                self.facts.uuid,
+                self.facts.schema,
                 self._mailbox,
                 self._entropy,
                 driver.prologue,

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Any
-from uuid import UUID
 
 import attrs
 
@@ -24,7 +23,8 @@ class Asking:
     now: datetime
     draft: Draft
     state: CommandState
-    run: UUID
+    schema: str
+    """The ids of runs with a caller's id are derived from it."""
     mailbox: Mapping[str, list[Message]]
     entropy: Callable[[int], bytes]
     """Random bytes; recorded before anybody sees them."""

@@ -13,7 +13,7 @@ from flowgen.core.decision import ChildStart
 from flowgen.core.definitions import Definition
 from flowgen.core.entries import Entry, EntryKind, Message, OutcomeKind
 from flowgen.core.failures import failure_from_json
-from flowgen.core.ids import uuid7
+from flowgen.core.ids import uuid7, uuid_of_id
 from flowgen.core.inputs import encode_input
 from flowgen.core.semantics.asking import Asking, outcome
 from flowgen.errors import ChildCancelled, ChildFailed, ChildTimedOut, Failure
@@ -31,13 +31,15 @@ def prepare(command: Invoke[Any] | Start[Any]) -> str:
     return encode_input(definition, command.target, command.arguments)
 
 
-def _new_id(asking: Asking) -> UUID:
+def _new_id(asking: Asking, id: str | None) -> UUID:
+    if id is not None:
+        return uuid_of_id(asking.schema, id)
     return uuid7(int(asking.now.timestamp() * 1000), asking.entropy(10))
 
 
 def ask_invoke(leaf: Leaf, command: Invoke[Any], asking: Asking) -> None:
     if asking.state.child is None:
-        run_id = _new_id(asking)
+        run_id = _new_id(asking, command.options.id)
         asking.draft.children.append(ChildStart(leaf.key, command, run_id, leaf.text or "{}"))
         made = Entry(
             -1,
@@ -53,7 +55,7 @@ def ask_invoke(leaf: Leaf, command: Invoke[Any], asking: Asking) -> None:
 
 
 def ask_start(leaf: Leaf, command: Start[Any], asking: Asking) -> None:
-    run_id = _new_id(asking)
+    run_id = _new_id(asking, command.options.id)
     asking.draft.children.append(ChildStart(leaf.key, command, run_id, leaf.text or "{}"))
     ref = {"run_id": str(run_id), "id": command.options.id}
     asking.record(leaf, outcome(leaf, OutcomeKind.VALUE, json.dumps(ref)))

@@ -1,0 +1,1 @@
+"""The only room that loops, waits, spawns or calls the user's functions: one agent per file."""

@@ -1,0 +1,194 @@
+"""Claims ready runs up to the room that there is, in the background, and hands them to the runner.
+
+Polling is the truth: it looks again at the latest after `poll`, earlier when something is due or somebody pokes it. A
+run that was recovered twice without progress is a suspect: it is claimed alone, when nothing else is live here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Sequence
+from datetime import datetime
+
+import attrs
+
+from flowgen.core.entries import Entry
+from flowgen.core.settings import Settings
+from flowgen.errors import DatabaseError, LeaseLost
+from flowgen.postgres import claims, notifications
+from flowgen.postgres import entries as entries_room
+from flowgen.postgres.rows import Claimed, ClaimedRun
+from flowgen.worker.clock import DatabaseClock
+from flowgen.worker.executor import Executor
+from flowgen.worker.link import Link, backoff
+from flowgen.worker.runner import Runner
+from flowgen.worker.sessions import SessionHolder
+
+__all__ = ["Claimer"]
+
+BATCH = 500
+"""Runs of one claim at the most."""
+LIVE = 4000
+"""Live runs at the most, however fast they are."""
+BACKLOG = 0.25
+"""Seconds of work that may wait here: more is left to other workers."""
+
+
+class Claimer:
+    """The only one who claims."""
+
+    def __init__(
+        self,
+        link: Link,
+        session: SessionHolder,
+        clock: DatabaseClock,
+        settings: Settings,
+        queues: Sequence[str] | None,
+        runner: Runner,
+        executor: Executor,
+    ) -> None:
+        self._link = link
+        self._session = session
+        self._clock = clock
+        self._settings = settings
+        self._queues = queues
+        self._runner = runner
+        self._executor = executor
+        self._wake = asyncio.Event()
+        self._due_at: datetime | None = None
+        self._idle = False
+        self._found = 0
+        self.stopped = False
+        self.dry = asyncio.Event()
+        """Set when a look at the queue found nothing while nothing was live here."""
+
+    def poke(self) -> None:
+        """Look now: something may be ready."""
+        self._wake.set()
+
+    def wake_at(self, due_at: datetime) -> None:
+        """Look at this time at the latest."""
+        if self._due_at is None or due_at < self._due_at:
+            self._due_at = due_at
+            self._wake.set()
+
+    async def serve(self) -> None:
+        """Claim until cancelled."""
+        failures = 0
+        while True:
+            try:
+                wait = await self._look()
+                failures = 0
+            except LeaseLost:
+                self._session.lost()
+                wait = 0.1
+            except DatabaseError as error:
+                if not error.transient:
+                    raise
+                failures += 1
+                self._session.trouble(error, failures)
+                wait = backoff(failures)
+            await self._pause(wait)
+
+    async def _pause(self, seconds: float) -> None:
+        if self._due_at is not None:
+            seconds = min(seconds, self._clock.until(self._due_at) + 0.001)
+        try:
+            async with asyncio.timeout(seconds):
+                await self._wake.wait()
+        except TimeoutError:
+            pass
+        self._wake.clear()
+
+    def _room(self) -> int:
+        """How many more runs can be taken: as many as the functions will get to soon."""
+        live = len(self._runner.live)
+        seconds = max(self._executor.mean_seconds, 0.00005)
+        backlog = int(min(LIVE, max(self._executor.size, self._executor.size * BACKLOG / seconds)))
+        return min(BATCH, LIVE - live, backlog - self._executor.pending)
+
+    async def _look(self) -> float:
+        """One look at the queue; the seconds until the next."""
+        if self.stopped or self._session.fenced:
+            return self._settings.poll.total_seconds()
+        room = self._room()
+        if room <= 0:
+            return 0.005
+        if self._due_at is not None and self._clock.until(self._due_at) == 0:
+            await self._promote()
+        claimed = await self._link.call(
+            claims.claim(self._session.current, room, queues=self._queues, have=self._runner.haves())
+        )
+        self._clock.heard(claimed.now)
+        return await self._taken(claimed, room)
+
+    async def _taken(self, claimed: Claimed, room: int) -> float:
+        if claimed.fenced:
+            self._session.lost()
+            return 0.1
+        self._due_at = claimed.next_due_at
+        if claimed.runs:
+            self._runner.take([await self._whole(run) for run in claimed.runs])
+            if len(claimed.runs) >= room // 2:
+                return 0.0
+        if claimed.suspects:
+            return await self._suspect()
+        if claimed.busy:
+            return 0.002 + random.random() * 0.008  # noqa: S311 - spreads load, guards nothing
+        if claimed.runs:
+            self._found += 1
+            if self._idle and self._found > 20:
+                await self._say_idle(False)
+        else:
+            self._found = 0
+            if not self._idle:
+                await self._say_idle(True)
+                return 0.0
+            if not self._runner.live:
+                self.dry.set()
+        return self._settings.poll.total_seconds() * (0.8 + 0.2 * random.random())  # noqa: S311
+
+    async def _say_idle(self, idle: bool) -> None:
+        """Ask for notifications while there is little to do; the queue is looked at once more after that."""
+        await self._link.call(notifications.say_idle(self._session.current, idle))
+        self._idle = idle
+
+    async def _promote(self) -> None:
+        while True:
+            promoted = await self._link.call(claims.promote(BATCH))
+            self._due_at = promoted.next_due_at
+            if promoted.count < BATCH:
+                return
+
+    async def _whole(self, run: ClaimedRun) -> ClaimedRun:
+        """The run with its history; one that was too large for the claim is read in pages."""
+        if run.entries is not None:
+            return run
+        entries: list[Entry] = []
+        while True:
+            after = entries[-1].index if entries else -1
+            page = await self._link.call(
+                entries_room.page(run.run_id, base=run.base, prologue=run.prologue, after=after)
+            )
+            if not page:
+                return attrs.evolve(run, entries=entries)
+            entries.extend(page)
+
+    async def _suspect(self) -> float:
+        """Take a suspect when nothing else is here; until then claim nothing, so that the others end or are released."""
+        if self._runner.live:
+            return 0.02
+        claimed = await self._link.call(
+            claims.claim_suspect(self._session.current, queues=self._queues)
+        )
+        self._clock.heard(claimed.now)
+        if claimed.fenced:
+            self._session.lost()
+            return 0.1
+        if not claimed.runs:
+            return self._settings.poll.total_seconds()
+        self._runner.take([await self._whole(run) for run in claimed.runs])
+        while self._runner.live and not self._session.fenced:
+            await self._pause(0.02)
+        return 0.0

@@ -1,0 +1,241 @@
+"""Group commit without a timer: what became ready while the last flush was on its way goes into the next.
+
+It sends one batch at a time, at most `ROWS` rows, and never two parts of one run. A commit whose answer was lost is
+read back under the session's lock before anything else is said of it; a value that the server refuses fails its own
+run and never its neighbours: the batch is halved until it stands alone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Protocol
+from uuid import UUID
+
+import attrs
+
+from flowgen.core.entries import Entry
+from flowgen.core.failures import failure_to_json
+from flowgen.core.states import Status
+from flowgen.errors import DatabaseError, Failure, LeaseLost
+from flowgen.postgres import entries as entries_room
+from flowgen.postgres import workers
+from flowgen.postgres.entries import Stored
+from flowgen.postgres.rows import FlushBatch, FlushResult, RunAction, RunUpdate, Session
+from flowgen.worker.link import Link, backoff
+from flowgen.worker.live import LiveRun, Part
+from flowgen.worker.sessions import SessionHolder
+
+__all__ = ["ROWS", "Committer"]
+
+ROWS = 1000
+"""Rows of one flush at the most, a single run's part aside."""
+
+_AGAIN = ("40001", "40P01")
+_REFUSED = ("22", "23", "54")
+
+
+class Told(Protocol):
+    """Who is told what was committed: the runner."""
+
+    def committed(self, part: Part, entries: Sequence[Entry], landed: int | None) -> None: ...
+
+
+class Committer:
+    """Takes the parts of dirty runs and makes them durable."""
+
+    def __init__(self, link: Link, session: SessionHolder, told: Told) -> None:
+        self._link = link
+        self._session = session
+        self._told = told
+        self._dirty: deque[LiveRun] = deque()
+        self._wake = asyncio.Event()
+        self.sending = False
+
+    def mark(self, run: LiveRun) -> None:
+        """The run has something to commit; nothing happens while a part of it is on its way."""
+        if not run.marked and not run.sending and run.dirty:
+            run.marked = True
+            self._dirty.append(run)
+            self._wake.set()
+
+    @property
+    def empty(self) -> bool:
+        """Whether nothing waits for a commit or is on its way."""
+        return not self._dirty and not self.sending
+
+    async def serve(self) -> None:
+        """Flush until cancelled."""
+        while True:
+            await self._wake.wait()
+            self._wake.clear()
+            while self._dirty:
+                parts = self._take()
+                if parts:
+                    self.sending = True
+                    try:
+                        await self._send(parts)
+                    finally:
+                        self.sending = False
+
+    def _take(self) -> list[Part]:
+        parts: list[Part] = []
+        rows = 0
+        alone: LiveRun | None = None
+        while self._dirty and rows < ROWS:
+            run = self._dirty.popleft()
+            run.marked = False
+            if run.gone or run.sending or not run.dirty:
+                continue
+            if run.skips >= 3 and parts:
+                alone = run
+                break
+            part = run.take()
+            parts.append(part)
+            rows += part.rows
+            if run.skips >= 3:
+                break
+        if alone is not None:
+            alone.marked = True
+            self._dirty.append(alone)
+        return parts
+
+    async def _send(self, parts: list[Part]) -> None:
+        failures = 0
+        while True:
+            session = self._session.current
+            try:
+                result = await self._link.call(entries_room.flush(session, _batch(parts)))
+                break
+            except LeaseLost:
+                self._session.lost()
+                return
+            except DatabaseError as error:
+                state = error.sqlstate or ""
+                if state in _AGAIN:
+                    continue
+                if state.startswith(_REFUSED):
+                    await self._halve(parts, error)
+                    return
+                if not error.transient:
+                    raise
+                failures += 1
+                self._session.trouble(error, failures)
+                await asyncio.sleep(backoff(failures))
+                parts = await self._settle_unknown(parts)
+                if not parts or self._session.is_lost(session):
+                    return
+        if result.fenced:
+            self._session.lost()
+            return
+        self._session.clock.heard(result.now)
+        self._tell(parts, result)
+
+    def _tell(self, parts: Sequence[Part], result: FlushResult) -> None:
+        for part in parts:
+            run = part.run
+            if run.run_id in result.skipped:
+                put_back(run, part)
+                run.skips += 1
+                self.mark(run)
+                continue
+            self._told.committed(part, _stamped(part, result.due, result.now), result.landed.get(run.run_id))
+
+    async def _settle_unknown(self, parts: list[Part]) -> list[Part]:
+        """After a lost answer: tell of the parts that did land, and give back those that did not.
+
+        A new epoch first: a flush that is still on its way is refused from then on.
+        """
+        failures = 0
+        while True:
+            try:
+                session = await self._link.call(workers.resolve_unknown(self._session.current))
+                if session is None:
+                    self._session.lost()
+                    return []
+                self._session.renewed(session)
+                stored = await self._link.call(entries_room.read_back([part.run.run_id for part in parts]))
+                return [part for part in parts if not await self._landed(part, stored.get(part.run.run_id), session)]
+            except DatabaseError as error:
+                if not error.transient:
+                    raise
+                failures += 1
+                self._session.trouble(error, failures)
+                await asyncio.sleep(backoff(failures))
+
+    async def _landed(self, part: Part, stored: Stored | None, session: Session) -> bool:
+        """Whether the part is in the store; then its run goes on as after any commit."""
+        run = part.run
+        ours = stored is not None and stored.owner == session.id and stored.claim == run.claimed.claim
+        if part.entries:
+            landed = stored is not None and stored.last_index >= part.entries[-1].index
+        else:
+            landed = not ours
+        if ours and not landed:
+            return False
+        entries: Sequence[Entry] = ()
+        if ours and part.entries:
+            first = part.entries[0].index
+            entries = await self._link.call(
+                entries_room.page(run.run_id, base=0, prologue=0, after=first - 1, limit=len(part.entries))
+            )
+        status = stored.status if stored is not None else Status.CANCELLED
+        self._told.committed(part, entries, None if ours else status if status != Status.RUNNING else Status.READY)
+        return True
+
+    async def _halve(self, parts: list[Part], error: DatabaseError) -> None:
+        if len(parts) > 1:
+            half = len(parts) // 2
+            await self._send(parts[:half])
+            await self._send(parts[half:])
+            return
+        part = parts[0]
+        run = part.run
+        failure = Failure("CodecError", f"the database refused what {run.claimed.name} was to store: {error}")
+        update = RunUpdate(
+            run_id=run.run_id,
+            claim=run.claimed.claim,
+            action=RunAction.FAIL,
+            error=failure_to_json(failure),
+            urgent=True,
+            notify_parent=run.claimed.parent_id,
+            parent_key=run.claimed.parent_key,
+        )
+        if part.update == update:
+            raise error
+        await self._send([Part(run, (), (), (), (), update)])
+
+
+def put_back(run: LiveRun, part: Part) -> None:
+    """Give a part that was not committed back to its run, before what came since."""
+    run.sending = run.leaving = False
+    run.next_index -= len(part.entries)
+    run.entries[:0] = [attrs.evolve(entry, index=-1) for entry in part.entries]
+    run.children[:0] = part.children
+    run.schedules[:0] = part.schedules
+    run.consumed[:0] = part.consumed
+    if part.update is not None and run.update is None:
+        if part.update.action == RunAction.CHECKPOINT:
+            run.prologue = part.update.prologue
+        else:
+            run.update = part.update
+
+
+def _batch(parts: Sequence[Part]) -> FlushBatch:
+    entries = [(part.run.run_id, entry) for part in parts for entry in part.entries]
+    return FlushBatch(
+        entries=entries,
+        updates=[part.update for part in parts if part.update is not None],
+        children=[child for part in parts for child in part.children],
+        consumed=[(part.run.run_id, id) for part in parts for id in part.consumed],
+        schedules=[(part.run.run_id, schedule) for part in parts for schedule in part.schedules],
+    )
+
+
+def _stamped(part: Part, due: Mapping[tuple[UUID, int], datetime], now: datetime) -> list[Entry]:
+    return [
+        attrs.evolve(entry, recorded_at=now, due_at=due.get((part.run.run_id, entry.index), entry.due_at))
+        for entry in part.entries
+    ]

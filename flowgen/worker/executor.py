@@ -1,0 +1,216 @@
+"""Calls the functions of steps: sync ones on threads, async ones as tasks, and gives back what they came to.
+
+It never touches the database (Transactions are called by `transactions.py`) and decides nothing: a result nobody wants
+is dropped by the runner. Start-to-close timeouts are kept here; a sync function cannot be stopped, so its late result
+is refused and its thread replaced.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, TypeVar
+
+import attrs
+
+from flowgen.core.context import StepContext, StepFacts, entered
+from flowgen.core.decision import FunctionCall, Raised, Result, Returned, TimedOut
+from flowgen.core.functions import ContextKind, Flavour
+from flowgen.core.interpreter import Execution
+from flowgen.worker.clock import monotonic
+from flowgen.worker.signals import AbortSignal
+from flowgen.worker.threads import Threads
+
+__all__ = ["Executor", "RunningCall"]
+
+T = TypeVar("T")
+
+Settled = Callable[["RunningCall", Result | None], None]
+"""Told the result of a call; None when the function was interrupted by a shutdown."""
+
+
+@attrs.define(eq=False)
+class RunningCall:
+    """One call from its submission to its end."""
+
+    call: FunctionCall
+    execution: Execution
+    settled: Settled
+    report: Callable[[Mapping[str, Any]], object]
+    signal: AbortSignal = attrs.field(factory=AbortSignal)
+    over: bool = False
+    """It has been settled or dropped; what the function still does is nobody's."""
+    begun_at: float | None = None
+    task: asyncio.Task[Any] | None = None
+    timer: asyncio.TimerHandle | None = None
+    thread: bool = False
+    replaced: bool = False
+    """Its thread is stuck in the function, and another one took its place."""
+
+
+class Executor:
+    """Runs at most `threads` sync and `tasks` async functions at a time; the rest wait in order."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, *, threads: int, tasks: int, interrupted: Callable[[], None]) -> None:
+        """`interrupted` is called when a function raises KeyboardInterrupt: the worker is to stop."""
+        self._loop = loop
+        self._threads = Threads(threads, loop)
+        self._tasks = tasks
+        self._interrupted = interrupted
+        self._running_tasks = 0
+        self._waiting: deque[tuple[RunningCall, Callable[[], Awaitable[Any]]]] = deque()
+        self.size = max(threads, tasks)
+        self.pending = 0
+        """Calls that were submitted and have not ended."""
+        self.mean_seconds = 0.0
+        """Of a call, smoothed: how fast a backlog goes away."""
+
+    def submit(self, running: RunningCall) -> None:
+        """Call a step's function as soon as there is room."""
+        self.pending += 1
+        function = running.call.command.function
+        if function.flavour is Flavour.ASYNC:
+            self.submit_task(running, lambda: self._call_async(running))
+            return
+        running.thread = True
+        self._threads.submit(lambda: self._call(running), lambda value, error: self._ended(running, value, error))
+
+    def submit_task(self, running: RunningCall, call: Callable[[], Awaitable[Any]]) -> None:
+        """Await `call()` as soon as there is room among the async functions."""
+        if self._running_tasks < self._tasks:
+            self._start(running, call)
+        else:
+            self._waiting.append((running, call))
+
+    def in_thread(self, job: Callable[[], T]) -> asyncio.Future[T]:
+        """Call `job` on a thread; for work that is awaited as a part of a task."""
+        future: asyncio.Future[T] = self._loop.create_future()
+
+        def done(value: Any, error: BaseException | None) -> None:
+            if future.done():
+                return
+            if error is not None:
+                future.set_exception(error if not isinstance(error, StopIteration) else RuntimeError(repr(error)))
+            else:
+                future.set_result(value)
+
+        self._threads.submit(job, done)
+        return future
+
+    def abort(self, running: RunningCall, reason: str) -> None:
+        """Nobody wants the result: tell the function, and forget it."""
+        running.signal.abort(reason)
+        if running.over:
+            return
+        running.over = True
+        self._disarm(running)
+        if running.task is not None:
+            running.task.cancel()
+        elif running.thread and running.begun_at is not None:
+            running.replaced = True
+            self._threads.replace_one()
+
+    def close(self) -> None:
+        """Start nothing more; threads end with their functions."""
+        self._waiting.clear()
+        self._threads.close()
+
+    # sync functions, on a thread
+
+    def _call(self, running: RunningCall) -> Any:
+        if running.over:
+            return None
+        running.begun_at = monotonic()
+        if running.call.timeout is not None:
+            self._loop.call_soon_threadsafe(self._arm, running)
+        context, args, kwargs = prepared(running)
+        with entered(context):
+            return running.call.command.function.fn(*args, **kwargs)
+
+    # async functions, on the loop
+
+    async def _call_async(self, running: RunningCall) -> Any:
+        context, args, kwargs = prepared(running)
+        with entered(context):
+            return await running.call.command.function.fn(*args, **kwargs)
+
+    def _start(self, running: RunningCall, call: Callable[[], Awaitable[Any]]) -> None:
+        if running.over:
+            self.pending -= 1
+            return
+        self._running_tasks += 1
+        running.begun_at = monotonic()
+        self._arm(running)
+        running.task = self._loop.create_task(self._run(running, call))
+
+    async def _run(self, running: RunningCall, call: Callable[[], Awaitable[Any]]) -> None:
+        value: Any = None
+        error: BaseException | None = None
+        try:
+            value = await call()
+        except BaseException as raised:
+            error = raised
+        finally:
+            self._running_tasks -= 1
+            while self._waiting and self._running_tasks < self._tasks:
+                self._start(*self._waiting.popleft())
+        self._ended(running, value, error)
+
+    # ends
+
+    def _arm(self, running: RunningCall) -> None:
+        if running.call.timeout is not None and not running.over and running.begun_at is not None:
+            left = running.begun_at + running.call.timeout.total_seconds() - monotonic()
+            running.timer = self._loop.call_later(max(0.0, left), self._timed_out, running)
+
+    def _disarm(self, running: RunningCall) -> None:
+        if running.timer is not None:
+            running.timer.cancel()
+            running.timer = None
+
+    def _timed_out(self, running: RunningCall) -> None:
+        assert running.call.timeout is not None
+        if not running.over:
+            self.abort(running, "timeout")
+            running.settled(running, TimedOut(running.call.timeout))
+
+    def _ended(self, running: RunningCall, value: Any, error: BaseException | None) -> None:
+        self.pending -= 1
+        if running.begun_at is not None:
+            self.mean_seconds += 0.05 * (monotonic() - running.begun_at - self.mean_seconds)
+        if running.over:
+            if running.replaced:
+                self._threads.restore_one()
+            return
+        running.over = True
+        self._disarm(running)
+        if isinstance(error, KeyboardInterrupt):
+            running.settled(running, None)
+            self._interrupted()
+        elif error is not None:
+            running.settled(running, Raised(error))
+        else:
+            running.settled(running, Returned(value))
+
+
+def prepared(running: RunningCall) -> tuple[StepContext[Any], tuple[Any, ...], dict[str, Any]]:
+    """The context of a call, and the arguments that its function gets."""
+    call = running.call
+    context = running.execution.step_context(
+        StepFacts(
+            key=call.key,
+            attempt=call.attempt,
+            max_attempts=call.max_attempts,
+            config=call.config,
+            signal=running.signal,
+            report=lambda report: _reported(running, report),
+        )
+    )
+    command = call.command
+    args = (context, *command.args) if command.function.context is not ContextKind.NONE else command.args
+    return context, args, dict(command.kwargs)
+
+
+def _reported(running: RunningCall, report: Mapping[str, Any]) -> None:
+    running.report(report)

@@ -1,0 +1,126 @@
+"""Keeps the lease, on a thread and a connection of its own, so that nothing that blocks the event loop can lose it.
+
+It also listens: a notification pokes the claimer. When it cannot renew the lease in time it stops trusting it on the
+monotonic clock, with a margin, before the database gives the runs away.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from datetime import datetime
+from typing import Any
+
+from flowgen.core.settings import Settings
+from flowgen.errors import DatabaseError, FlowgenError, LeaseLost
+from flowgen.postgres import database, hearing, notifications, workers
+from flowgen.postgres.rows import Session
+from flowgen.worker.clock import monotonic
+from flowgen.worker.link import backoff
+
+__all__ = ["Heartbeat"]
+
+_MARGIN = 0.2
+"""Share of the lease before its end at which it is not trusted any more."""
+
+
+class Heartbeat:
+    """One thread. `lost`, `beaten` and `notified` are called on it; they must hand over to the event loop."""
+
+    def __init__(
+        self,
+        url: str,
+        schema: database.Schema,
+        settings: Settings,
+        *,
+        session: Callable[[], Session | None],
+        lost: Callable[[Session], None],
+        beaten: Callable[[datetime], None],
+        notified: Callable[[], None],
+    ) -> None:
+        self._url = url
+        self._schema = schema
+        self._settings = settings
+        self._session = session
+        self._lost = lost
+        self._beaten = beaten
+        self._notified = notified
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._serve, name="flowgen-heartbeat", daemon=True)
+        self._trusted_until = monotonic() + self._trust
+
+    @property
+    def _trust(self) -> float:
+        return self._settings.lease.total_seconds() * (1 - _MARGIN)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Beat no more."""
+        self._stop.set()
+
+    def join(self) -> None:
+        self._thread.join(timeout=5)
+
+    def _serve(self) -> None:
+        conn: Any = None
+        failures = 0
+        while not self._stop.is_set():
+            try:
+                if conn is None:
+                    conn = database.connect(
+                        self._url, application_name="flowgen heartbeat", pooler=self._settings.pooler
+                    )
+                    if not self._settings.pooler:
+                        database.run(conn, notifications.listen(), self._schema)
+                self._beat(conn)
+                failures = 0
+                self._listen(conn)
+            except FlowgenError as error:
+                transient = isinstance(error, DatabaseError) and error.transient
+                if conn is not None:
+                    conn.close()
+                    conn = None
+                failures += 1
+                if not transient:
+                    failures += 5
+                self._doubt()
+                self._stop.wait(backoff(failures))
+        if conn is not None:
+            conn.close()
+
+    def _beat(self, conn: Any) -> None:
+        session = self._session()
+        if session is None:
+            self._stop.wait(0.05)
+            return
+        began = monotonic()
+        try:
+            beat = database.run(conn, workers.heartbeat(session, self._settings.lease), self._schema)
+        except LeaseLost:
+            beat = None
+        if beat is None:
+            self._lost(session)
+            return
+        self._trusted_until = began + self._trust
+        self._beaten(beat.now)
+
+    def _listen(self, conn: Any) -> None:
+        """Until the next beat is due; a notification is told at once."""
+        until = monotonic() + self._settings.heartbeat.total_seconds()
+        while not self._stop.is_set():
+            left = until - monotonic()
+            if left <= 0:
+                return
+            if self._settings.pooler:
+                self._stop.wait(min(left, 0.5))
+            elif hearing.heard(conn, min(left, 0.5)):
+                self._notified()
+
+    def _doubt(self) -> None:
+        """The lease could not be renewed: when its time is nearly over, act as if it were lost."""
+        session = self._session()
+        if session is not None and monotonic() > self._trusted_until:
+            self._lost(session)
+

@@ -1,0 +1,60 @@
+"""A named connection of the worker that comes back by itself: one owner, one operation at a time.
+
+It never repeats an operation: whether that is safe is known to the agent. A broken connection is replaced at the next
+use, with a growing pause and jitter, so that a restarted server meets no storm.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from typing import Any, TypeVar
+
+from flowgen.errors import DatabaseError
+from flowgen.postgres import database
+
+__all__ = ["Link", "backoff"]
+
+T = TypeVar("T")
+
+
+def backoff(failures: int) -> float:
+    """Seconds before the next try after so many failures in a row: up to 2, with jitter."""
+    return min(2.0, 0.05 * 2.0 ** min(failures, 6)) * (0.5 + random.random())  # noqa: S311 - spreads load, guards nothing
+
+
+class Link:
+    """One connection, opened when it is first needed."""
+
+    def __init__(self, url: str, schema: database.Schema, name: str, *, pooler: bool) -> None:
+        self._url = url
+        self._schema = schema
+        self._name = name
+        self._pooler = pooler
+        self._conn: Any = None
+        self._lock = asyncio.Lock()
+
+    async def call(self, op: database.Op[T]) -> T:
+        """Run one operation. Raises DatabaseError; after a broken connection the next call opens another."""
+        async with self._lock:
+            if self._conn is None or self._conn.closed:
+                self._conn = None
+                self._conn = await database.connect_async(
+                    self._url, application_name=f"flowgen {self._name}", pooler=self._pooler
+                )
+            try:
+                return await database.run_async(self._conn, op, self._schema)
+            except BaseException as error:
+                if not isinstance(error, DatabaseError) or self._conn.broken or self._conn.closed:
+                    await self._drop()
+                raise
+
+    async def close(self) -> None:
+        """Close the connection; the link may be used again."""
+        async with self._lock:
+            await self._drop()
+
+    async def _drop(self) -> None:
+        conn, self._conn = self._conn, None
+        if conn is not None:
+            await conn.close()

@@ -1,0 +1,102 @@
+"""A live run: a run that this session owns, its execution, and what is to be committed of it next.
+
+The part of a run that waits for a commit only grows until the committer takes it; at most one part of a run is on its
+way at any time, so that its history grows in one order. Indexes are given when a part is taken.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from uuid import UUID
+
+import attrs
+
+from flowgen.core.entries import Entry, EntryKind
+from flowgen.core.interpreter import Execution
+from flowgen.postgres.rows import ClaimedRun, NewRun, RunAction, RunUpdate, ScheduleChange
+from flowgen.worker.executor import RunningCall
+
+__all__ = ["LiveRun", "Part"]
+
+
+_STAYS = frozenset({RunAction.CHECKPOINT, RunAction.SET})
+
+
+@attrs.frozen
+class Part:
+    """What one commit holds of one run."""
+
+    run: LiveRun
+    entries: Sequence[Entry]
+    children: Sequence[NewRun]
+    schedules: Sequence[ScheduleChange]
+    consumed: Sequence[int]
+    update: RunUpdate | None
+
+    @property
+    def rows(self) -> int:
+        return len(self.entries) + len(self.children) + 1
+
+
+@attrs.define(eq=False)
+class LiveRun:
+    """One owned run. Only the event loop's thread touches it."""
+
+    claimed: ClaimedRun
+    execution: Execution
+    next_index: int
+    mail_read: int
+    deadline: datetime | None = None
+    entries: list[Entry] = attrs.field(factory=list)
+    children: list[NewRun] = attrs.field(factory=list)
+    schedules: list[ScheduleChange] = attrs.field(factory=list)
+    consumed: list[int] = attrs.field(factory=list)
+    prologue: int | None = None
+    """Set while a CHECKPOINT entry is among `entries`."""
+    update: RunUpdate | None = None
+    sending: bool = False
+    marked: bool = False
+    """It stands in the committer's queue."""
+    gone: bool = False
+    """Its last part is on its way, or it was dropped: nothing new of it counts."""
+    leaving: bool = False
+    """An update that gives the run away is on its way: what comes meanwhile is the next owner's."""
+    stopping: RunAction | None = None
+    """RELEASE or PAUSE, as soon as no call is in flight."""
+    skips: int = 0
+    """How often its part was left out because a row was locked."""
+    calls: dict[str, RunningCall] = attrs.field(factory=dict)
+    heard: set[int] = attrs.field(factory=set)
+    """Messages that its execution was given."""
+    armed: datetime | None = None
+    """When its next timer here fires."""
+
+    @property
+    def run_id(self) -> UUID:
+        return self.claimed.run_id
+
+    @property
+    def dirty(self) -> bool:
+        return bool(self.entries or self.update is not None)
+
+    def take(self) -> Part:
+        """What is to be committed now, with its indexes. The caller sends it, and nothing else of this run."""
+        entries = [attrs.evolve(entry, index=self.next_index + place) for place, entry in enumerate(self.entries)]
+        self.next_index += len(entries)
+        update = self.update
+        if self.prologue is not None and update is None:
+            base = next(entry.index for entry in entries if entry.kind == EntryKind.CHECKPOINT)
+            update = RunUpdate(
+                run_id=self.run_id,
+                claim=self.claimed.claim,
+                action=RunAction.CHECKPOINT,
+                base=base,
+                prologue=self.prologue,
+            )
+        part = Part(self, entries, self.children, self.schedules, self.consumed, update)
+        self.entries, self.children, self.schedules, self.consumed = [], [], [], []
+        self.update = self.prologue = None
+        self.sending = True
+        self.leaving = update is not None and update.action not in _STAYS
+        return part

@@ -1,0 +1,128 @@
+"""Makes what the runner works with: a live run from a claimed row, a new row from a command."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Mapping
+from typing import Any
+
+from flowgen.app import App
+from flowgen.core import codec
+from flowgen.core.commands import Schedule, Start
+from flowgen.core.context import RunFacts, Trigger
+from flowgen.core.decision import ChildStart, ScheduleRequest
+from flowgen.core.definitions import Definition
+from flowgen.core.history import History
+from flowgen.core.interpreter import Execution
+from flowgen.core.states import RunKind
+from flowgen.errors import CodecError
+from flowgen.postgres.rows import ClaimedRun, NewRun, ScheduleChange
+from flowgen.worker.live import LiveRun
+
+__all__ = ["Maker"]
+
+_LEVELS = {
+    "debug": logging.DEBUG,
+    "info": logging.INFO,
+    "warning": logging.WARNING,
+    "error": logging.ERROR,
+    "exception": logging.ERROR,
+}
+
+
+class Maker:
+    """Knows the definitions and the services of one worker."""
+
+    def __init__(self, app: App, services: Any, schema: str) -> None:
+        self._definitions: Mapping[str, Definition[..., Any, Any]] = app.definitions
+        self._services = services
+        self._schema = schema
+        self._log = logging.getLogger("flowgen.run")
+
+    def live(self, claimed: ClaimedRun) -> LiveRun:
+        """The live run of a claimed row, at the start of its replay."""
+        definition = self._definitions[claimed.name]
+        entries = claimed.entries or ()
+        facts = RunFacts(
+            run_id=claimed.id or str(claimed.run_id),
+            uuid=claimed.run_id,
+            name=claimed.name,
+            attempt=claimed.attempt,
+            max_attempts=definition.options.retry.max_attempts,
+            resumed=bool(entries) or claimed.recoveries > 0,
+            correlation_id=claimed.correlation_id,
+            parent_correlation_id=claimed.parent_correlation_id,
+            trigger=_trigger(claimed.trigger),
+            services=self._services,
+            log=self._write,
+            schema=self._schema,
+        )
+        next_index = max(1, claimed.next_index)
+        history = History.of(entries, base=claimed.base, prologue=claimed.prologue, next_index=next_index)
+        execution = Execution(
+            definition, facts, claimed.input, history, entropy=os.urandom, deadline=claimed.deadline
+        )
+        return LiveRun(claimed, execution, next_index, claimed.mail, claimed.deadline)
+
+    def child(self, run: LiveRun, start: ChildStart) -> NewRun:
+        """The row of a child run."""
+        command, options = start.command, start.command.options
+        definition = command.definition if isinstance(command.definition, Definition) else None
+        if definition is None:
+            definition = self._definitions.get(command.target)
+        parent = run.claimed
+        return NewRun(
+            run_id=start.run_id,
+            id=options.id,
+            name=command.target,
+            kind=definition.kind if definition is not None else RunKind.WORKFLOW,
+            queue=options.queue or (definition.options.queue if definition is not None else "default"),
+            priority=options.priority
+            if options.priority is not None
+            else (definition.options.priority if definition is not None else 0),
+            input=start.input,
+            deadline=definition.options.deadline if definition is not None else None,
+            tags=options.tags,
+            correlation_id=parent.correlation_id or str(parent.root_id),
+            parent_correlation_id=parent.correlation_id,
+            parent_id=parent.run_id,
+            parent_key=start.key,
+            root_id=parent.root_id,
+            depth=parent.depth + 1,
+            detached=isinstance(command, Start) and options.detached,
+            trigger=codec.encode({"kind": "invoke", "name": parent.name}),
+        )
+
+    def schedule(self, request: ScheduleRequest) -> ScheduleChange:
+        """The row of a dynamic schedule, or its removal."""
+        command = request.command
+        if not isinstance(command, Schedule):
+            return ScheduleChange(target=command.target, name=command.name, cron=None)
+        definition = command.call.definition or self._definitions.get(command.target)
+        options = command.call.options
+        default = definition.options if definition is not None else None
+        return ScheduleChange(
+            target=command.target,
+            name=command.name,
+            cron=command.cron,
+            timezone=command.timezone,
+            input=request.input,
+            queue=options.queue or (default.queue if default is not None else "default"),
+            priority=options.priority if options.priority is not None else (default.priority if default else 0),
+            kind=definition.kind if definition is not None else RunKind.WORKFLOW,
+        )
+
+    def _write(self, level: str, message: str, fields: Mapping[str, Any], error: BaseException | None) -> None:
+        exc_info: Any = True if level == "exception" else error
+        self._log.log(_LEVELS[level], message, exc_info=exc_info, extra={"flowgen": dict(fields)})
+
+
+def _trigger(text: str | None) -> Trigger:
+    if text is None:
+        return Trigger()
+    try:
+        trigger: Trigger = codec.decode(text, Trigger)
+    except CodecError:
+        return Trigger()
+    return trigger

@@ -1,0 +1,58 @@
+"""What the agents of a worker know of each other: one value, filled once when the worker starts."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Sequence
+from datetime import datetime
+from typing import TYPE_CHECKING, Protocol
+from uuid import UUID
+
+import attrs
+
+from flowgen.core.settings import Settings
+from flowgen.worker.clock import DatabaseClock
+from flowgen.worker.executor import Executor, RunningCall
+from flowgen.worker.timers import Timers
+
+if TYPE_CHECKING:
+    from flowgen.worker.live import LiveRun
+
+__all__ = ["Agents", "Commits", "Transacts"]
+
+
+class Commits(Protocol):
+    """The committer, for the runner."""
+
+    def mark(self, run: LiveRun) -> None:
+        """The run has something to commit."""
+        ...
+
+
+class Transacts(Protocol):
+    """The transactor, for the runner."""
+
+    def submit(self, run: LiveRun, running: RunningCall) -> None:
+        """Call the function of a Transaction and commit its outcome with its writes."""
+        ...
+
+
+@attrs.define(kw_only=True)
+class Agents:
+    """The agents and facts of one worker."""
+
+    loop: asyncio.AbstractEventLoop
+    settings: Settings
+    log: logging.Logger
+    clock: DatabaseClock
+    timers: Timers
+    executor: Executor
+    committer: Commits = attrs.field(init=False)
+    transactor: Transacts = attrs.field(init=False)
+    cancel_runs: Callable[[Sequence[UUID], str, Callable[[], None]], None]
+    """Cancel child runs durably, then call back."""
+    poke: Callable[[], None]
+    """Claim soon: something may be ready."""
+    wake_at: Callable[[datetime], None]
+    """Look for due runs at this time."""

@@ -1,0 +1,374 @@
+"""Carries out decisions: owns the live runs, gives their calls to the executor and their parts to the committer.
+
+Claimed runs come in by `take`, outcomes of commits by `committed`, results of functions by `settled`, news by `hear`.
+Each leads to `Execution.advance` and its decision. Everything here runs on the event loop's thread; no await stands
+between a delivery and its decision. The invariant: an outcome is delivered only after its commit.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+import attrs
+
+from flowgen.core import codec
+from flowgen.core.commands import Transaction
+from flowgen.core.decision import (
+    Cancelled,
+    Completed,
+    Decision,
+    Failed,
+    Finish,
+    FunctionCall,
+    Parked,
+    Restarted,
+    Result,
+    Waits,
+)
+from flowgen.core.entries import Entry, Message
+from flowgen.core.failures import failure_to_json
+from flowgen.core.states import Request, Status
+from flowgen.errors import Failure
+from flowgen.postgres.rows import ClaimedRun, Have, Owned, RunAction, RunUpdate
+from flowgen.worker.clock import monotonic
+from flowgen.worker.executor import RunningCall
+from flowgen.worker.live import LiveRun, Part
+from flowgen.worker.making import Maker
+from flowgen.worker.ports import Agents
+
+__all__ = ["Runner"]
+
+SLOW = 1.0
+"""Seconds between two yields after which the worker says which line is slow."""
+
+
+class Runner:
+    """The live runs of one session, and a bounded cache of executions that wait."""
+
+    def __init__(self, agents: Agents, maker: Maker) -> None:
+        self.agents = agents
+        self.maker = maker
+        self.live: dict[UUID, LiveRun] = {}
+        self._cache: OrderedDict[UUID, tuple[int, LiveRun]] = OrderedDict()
+        self.draining = False
+
+    # claimed runs
+
+    def haves(self) -> list[Have]:
+        """What the cache holds, for the claim."""
+        return [Have(run_id, claim, run.next_index - 1) for run_id, (claim, run) in self._cache.items()]
+
+    def take(self, claimed: Sequence[ClaimedRun]) -> None:
+        """Go on with runs that were just claimed."""
+        for each in claimed:
+            run = self._revived(each) or self.maker.live(each)
+            self.live[each.run_id] = run
+            self._heard(run, each.inbox)
+            if each.recoveries >= self.agents.settings.max_recoveries:
+                self._finish(run, Failed(_poison(each)))
+            elif each.request == Request.PAUSE:
+                self._stop(run, RunAction.PAUSE)
+            elif each.request == Request.CANCEL:
+                self._cancel(run, each.reason)
+            else:
+                self._go(run)
+
+    def _revived(self, claimed: ClaimedRun) -> LiveRun | None:
+        claim, run = self._cache.pop(claimed.run_id, (0, None))
+        if run is None:
+            return None
+        if claimed.partial and claimed.claim == claim + 1 and not claimed.entries:
+            run.claimed = claimed
+            run.mail_read = claimed.mail
+            run.deadline = run.execution.deadline = claimed.deadline
+            run.execution.facts.resumed = True
+            run.execution.facts.attempt = claimed.attempt
+            run.gone = run.leaving = False
+            return run
+        run.execution.close()
+        return None
+
+    # going on
+
+    def _go(self, run: LiveRun, delivered: Sequence[Entry] = ()) -> None:
+        if run.gone or run.leaving:
+            return
+        began = monotonic()
+        running_loop = asyncio.get_running_loop()
+        asyncio._set_running_loop(None)  # a handler that calls asyncio is told so, instead of hanging this loop
+        try:
+            decision = run.execution.advance(self.agents.clock.now(), delivered)
+        finally:
+            asyncio._set_running_loop(running_loop)
+        took = monotonic() - began
+        if took > SLOW:
+            self.agents.log.warning(
+                "the handler of %s (%s) held the worker for %.1f s between two yields; move the work into a Step",
+                run.claimed.name,
+                run.execution.facts.run_id,
+                took,
+            )
+        self._carry_out(run, decision)
+
+    def _carry_out(self, run: LiveRun, decision: Decision) -> None:
+        for warning in decision.warnings:
+            self.agents.log.warning("%s (%s): %s", run.claimed.name, run.execution.facts.run_id, warning)
+        for key in decision.aborts:
+            running = run.calls.pop(key, None)
+            if running is not None:
+                self.agents.executor.abort(running, "its branch was cancelled")
+        if decision.cancel_children:
+            self.agents.cancel_runs(decision.cancel_children, "nobody waits for it any more", lambda: self._commit(run, decision))
+        else:
+            self._commit(run, decision)
+
+    def _commit(self, run: LiveRun, decision: Decision) -> None:
+        if run.gone:
+            return
+        if run.stopping is not None and decision.finish is None:
+            self._stop(run, run.stopping)
+            return
+        run.entries.extend(decision.entries)
+        run.consumed.extend(decision.consumed)
+        run.children.extend(self.maker.child(run, child) for child in decision.children)
+        run.schedules.extend(self.maker.schedule(request) for request in decision.schedules)
+        if decision.checkpoint is not None:
+            run.prologue = decision.checkpoint
+        if decision.finish is not None:
+            self._finish(run, decision.finish)
+        else:
+            for call in decision.calls:
+                self._call(run, call)
+            if decision.hang_up is not None and not run.sending and not run.entries:
+                self._hang_up(run, decision.hang_up)
+            self._arm(run)
+        if run.dirty:
+            self.agents.committer.mark(run)
+
+    def _hang_up(self, run: LiveRun, waits: Waits) -> None:
+        run.update = self._update(
+            run,
+            RunAction.HANG_UP,
+            due_at=waits.due_at,
+            mail_read=run.mail_read,
+            wake_at_mail=run.mail_read + waits.messages if waits.messages > 1 else 0,
+        )
+
+    def _update(self, run: LiveRun, action: RunAction, **given: Any) -> RunUpdate:
+        return RunUpdate(run_id=run.run_id, claim=run.claimed.claim, action=action, **given)
+
+    def _finish(self, run: LiveRun, finish: Finish) -> None:
+        """The last part of a run: what it came to."""
+        parent = None if run.claimed.parent_id is None else run.claimed.parent_id
+        told: dict[str, Any] = {"notify_parent": parent, "parent_key": run.claimed.parent_key}
+        match finish:
+            case Completed(output):
+                update = self._update(run, RunAction.COMPLETE, output=output, **told)
+            case Failed(failure, None):
+                update = self._update(run, RunAction.FAIL, error=failure_to_json(failure), urgent=True, **told)
+            case Failed(failure, retry_after):
+                update = self._update(run, RunAction.RETRY, delay=retry_after, error=failure_to_json(failure))
+            case Cancelled(reason):
+                error = codec.encode({"reason": reason})
+                update = self._update(run, RunAction.CANCEL, error=error, urgent=True, **told)
+            case Parked(reason, detail):
+                update = self._update(run, RunAction.PARK, error=codec.encode({"reason": reason, "detail": detail}))
+            case Restarted():
+                update = self._update(run, RunAction.RELEASE)
+        run.update = update
+        for running in run.calls.values():
+            self.agents.executor.abort(running, "the run has ended")
+        run.calls.clear()
+        self.agents.committer.mark(run)
+
+    # calls
+
+    def _call(self, run: LiveRun, call: FunctionCall) -> None:
+        if run.stopping is not None:
+            return
+        if call.not_before is not None and self.agents.clock.until(call.not_before) > 0:
+            later = attrs.evolve(call, not_before=None)
+            self.agents.timers.at(call.not_before, lambda: self._call_later(run, later))
+            return
+        running = RunningCall(
+            call,
+            run.execution,
+            lambda running, result: self._settled(run, running, result),
+            lambda report: self.agents.loop.call_soon_threadsafe(self._report, run, report),
+        )
+        run.calls[call.key] = running
+        if isinstance(call.command, Transaction):
+            self.agents.transactor.submit(run, running)
+        else:
+            self.agents.executor.submit(running)
+
+    def _call_later(self, run: LiveRun, call: FunctionCall) -> None:
+        if not run.gone and run.execution.calling(call.key):
+            self._call(run, call)
+
+    def _settled(self, run: LiveRun, running: RunningCall, result: Result | None) -> None:
+        run.calls.pop(running.call.key, None)
+        if run.gone:
+            return
+        if result is not None:
+            entry = run.execution.settle(running.call.key, result)
+            if entry is not None:
+                run.entries.append(entry)
+                self.agents.committer.mark(run)
+        self._stop_if_still(run)
+
+    def _report(self, run: LiveRun, report: Mapping[str, Any]) -> None:
+        if not run.gone and run.update is None:
+            try:
+                progress = codec.encode(dict(report), what="the progress")
+            except ValueError as error:
+                self.agents.log.warning("%s: its progress cannot be stored: %s", run.claimed.name, error)
+                return
+            run.update = self._update(run, RunAction.SET, progress=progress)
+            self.agents.committer.mark(run)
+
+    # commits
+
+    def committed(self, part: Part, entries: Sequence[Entry], landed: int | None) -> None:
+        """A part is durable: deliver its entries. `landed` is the status of the run when its row was updated."""
+        run = part.run
+        run.sending = False
+        run.skips = 0
+        if run.gone:
+            return
+        if landed is not None and landed != Status.RUNNING:
+            self._left(run, landed, part)
+            return
+        if run.stopping is not None and not run.calls:
+            self._stop(run, run.stopping)
+        else:
+            self._go(run, entries)
+        if run.dirty and not run.gone:
+            self.agents.committer.mark(run)
+
+    def _left(self, run: LiveRun, landed: int, part: Part) -> None:
+        """The run is not ours any more: it hung up, ended or was released."""
+        self.live.pop(run.run_id, None)
+        run.gone = True
+        assert part.update is not None
+        if part.update.action == RunAction.HANG_UP and self.agents.settings.cache and not self.draining:
+            self._cache[run.run_id] = (run.claimed.claim, run)
+            while len(self._cache) > self.agents.settings.cache:
+                self._cache.popitem(last=False)[1][1].execution.close()
+            if part.update.due_at is not None:
+                self.agents.wake_at(part.update.due_at)
+        else:
+            run.execution.close()
+        if landed == Status.READY or part.update.notify_parent is not None:
+            self.agents.poke()
+        if part.update.delay is not None:
+            self.agents.wake_at(self.agents.clock.now() + part.update.delay)
+
+    # news
+
+    def hear(self, news: Sequence[Owned]) -> None:
+        """Requests and messages for runs that are running here."""
+        for each in news:
+            run = self.live.get(each.run_id)
+            if run is None or run.gone or run.leaving:
+                continue
+            run.mail_read = max(run.mail_read, each.mail)
+            if each.deadline != run.deadline:
+                run.deadline = run.execution.deadline = each.deadline
+            fresh = self._heard(run, each.inbox)
+            if run.update is not None and run.update.action == RunAction.HANG_UP and not run.sending:
+                run.update = None
+                fresh = True
+            if each.request == Request.CANCEL:
+                self._cancel(run, each.reason)
+            elif each.request == Request.PAUSE:
+                self._stop(run, RunAction.PAUSE)
+            elif fresh:
+                self._go(run)
+
+    def _heard(self, run: LiveRun, inbox: Sequence[Message]) -> bool:
+        fresh = [message for message in inbox if message.id not in run.heard]
+        run.heard.update(message.id for message in fresh)
+        run.execution.post(fresh)
+        return bool(fresh)
+
+    def _cancel(self, run: LiveRun, reason: str | None) -> None:
+        for running in run.calls.values():
+            running.signal.abort(f"cancelled: {reason}" if reason else "cancelled")
+        self._carry_out(run, run.execution.cancel(reason))
+
+    # stopping
+
+    def stop_all(self) -> None:
+        """Release every run: at once when no call of it is in flight, else when its calls have ended."""
+        self.draining = True
+        for run in list(self.live.values()):
+            self._stop(run, RunAction.RELEASE)
+        self.drop_cache()
+
+    def abort_all(self, reason: str) -> None:
+        """The grace is over: abort what is in flight and release everything."""
+        for run in list(self.live.values()):
+            for running in run.calls.values():
+                self.agents.executor.abort(running, reason)
+            run.calls.clear()
+            self._stop(run, RunAction.RELEASE)
+
+    def drop_all(self) -> None:
+        """The lease is lost: nothing of what is here may be written any more."""
+        for run in list(self.live.values()):
+            run.gone = True
+            for running in run.calls.values():
+                self.agents.executor.abort(running, "the lease was lost")
+            run.execution.close()
+        self.live.clear()
+        self.drop_cache()
+        self.agents.timers.clear()
+
+    def drop_cache(self) -> None:
+        """Forget the executions that wait; their runs are rows."""
+        for _, run in self._cache.values():
+            run.execution.close()
+        self._cache.clear()
+
+    def _stop(self, run: LiveRun, action: RunAction) -> None:
+        run.stopping = action
+        self._stop_if_still(run)
+
+    def _stop_if_still(self, run: LiveRun) -> None:
+        if run.stopping is None or run.calls or run.gone or run.sending:
+            return
+        if run.update is None or run.update.action in (RunAction.SET, RunAction.HANG_UP):
+            run.update = self._update(run, run.stopping)
+        self.agents.committer.mark(run)
+
+    # timers
+
+    def _arm(self, run: LiveRun) -> None:
+        """Wake a run that stays live (a call is in flight, or a commit) for its own next time."""
+        due_at = run.execution.due_at
+        if run.deadline is not None and (due_at is None or run.deadline < due_at):
+            due_at = run.deadline
+        if due_at is not None and (run.armed is None or due_at < run.armed) and run.update is None:
+            run.armed = due_at
+            self.agents.timers.at(due_at, lambda: self._due(run, due_at))
+
+    def _due(self, run: LiveRun, due_at: datetime) -> None:
+        if run.armed == due_at:
+            run.armed = None
+        if not run.gone and not run.sending and run.update is None:
+            self._go(run)
+
+
+def _poison(claimed: ClaimedRun) -> Failure:
+    return Failure(
+        "PoisonRun",
+        f"{claimed.name} ended its worker {claimed.recoveries} times without any progress in between; it is not tried "
+        "again. Look at the workers' logs and memory, then retry the run",
+        details={"recoveries": claimed.recoveries},
+    )

@@ -1,0 +1,199 @@
+"""`flowgen.run` and `flowgen.worker`: a worker as the whole program, or beside other code.
+
+`run` belongs to the main thread and its signals; `worker` has a thread and an event loop of its own. Both return only
+when the worker has stopped.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable, Sequence
+from types import TracebackType
+from typing import Any
+
+from typing_extensions import Self
+
+from flowgen.app import App, app as default_app
+from flowgen.core.settings import Settings
+from flowgen.errors import DefinitionError
+from flowgen.postgres.opening import prepared_url
+from flowgen.worker.supervisor import check_spawned, supervise
+from flowgen.worker.worker import Worker
+
+__all__ = ["WorkerHandle", "run", "worker"]
+
+
+def _settings(settings: Settings | None) -> Settings:
+    return settings if settings is not None else Settings.from_env(os.environ)
+
+
+def _checked(queues: Sequence[str] | None, concurrency: int | None, processes: int) -> None:
+    problems = []
+    if queues is not None and (isinstance(queues, str) or not queues):
+        problems.append(f"queues is {queues!r}: give a list of names, or None for every queue")
+    for name, value in (("concurrency", concurrency), ("processes", processes)):
+        if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
+            problems.append(f"{name} is {value!r}: give a whole number of at least 1")
+    if problems:
+        raise DefinitionError("\n".join(problems))
+
+
+def run(
+    worker_url: str | None = None,
+    *,
+    app: App | None = None,
+    queues: Sequence[str] | None = None,
+    concurrency: int | None = None,
+    processes: int = 1,
+    drain: bool = False,
+    migrate: bool = False,
+    settings: Settings | None = None,
+) -> None:
+    """Run a worker until SIGTERM or SIGINT, then stop gracefully and return.
+
+    Args:
+        worker_url: of the database; else `FLOWGEN_URL`, else the embedded server.
+        app: whose definitions are run; the default app unless given.
+        queues: to claim from; None is every queue.
+        concurrency: function calls in flight per process; by default 100 async ones and min(32, cpus + 4) sync ones.
+        processes: more than one are spawned and supervised: one that dies is replaced, and its runs go on at once.
+        drain: return as soon as nothing is due.
+        migrate: bring an old schema up to date first.
+        settings: else those of the environment (`FLOWGEN_LEASE`, ...).
+
+    Raises DefinitionError for values that do not fit, SchemaError for a database that does not.
+    """
+    _checked(queues, concurrency, processes)
+    check_spawned()
+    chosen = _settings(settings)
+    url = prepared_url(worker_url, schema=chosen.schema, migrate=migrate, pooler=chosen.pooler)
+    which = app if app is not None else default_app
+    if processes > 1:
+        supervise(url, which, chosen, queues=queues, concurrency=concurrency, processes=processes, drain=drain)
+        return
+    one = Worker(url, which, chosen, queues=queues, concurrency=concurrency)
+    with _signals(one):
+        asyncio.run(one.serve(drain=drain))
+
+
+class _signals:  # noqa: N801 - used as a with-statement's word
+    """SIGTERM and SIGINT stop the worker while the block runs; only in the main thread, which alone may set handlers."""
+
+    def __init__(self, worker: Worker) -> None:
+        self._worker = worker
+        self._before: dict[int, Any] = {}
+        self._asked = False
+
+    def __enter__(self) -> None:
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGTERM, signal.SIGINT):
+                self._before[number] = signal.signal(number, self._handle)
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _handle(self, number: int, _: object) -> None:
+        if number == signal.SIGINT and not self._asked:
+            _tell(self._worker.busy_with())
+        self._asked = True
+        self._worker.stop()
+
+
+def _tell(busy: Sequence[str]) -> None:
+    waits = f"waiting for {len(busy)} steps to end ({', '.join(busy[:5])})" if busy else "stopping"
+    try:
+        print(f"flowgen: {waits}; press Ctrl-C again to stop at once", file=sys.stderr, flush=True)
+    except OSError:  # nobody reads stderr any more
+        pass
+
+
+class WorkerHandle:
+    """A worker on a thread of its own; a context manager, sync and async."""
+
+    def __init__(self, make: Callable[[], Worker], drain: bool) -> None:
+        self._make = make
+        self._drain = drain
+        self._worker: Worker | None = None
+        self._thread: threading.Thread | None = None
+        self._started = threading.Event()
+        self._error: BaseException | None = None
+
+    def start(self) -> Self:
+        """Start the worker; returns when it is registered. Raises what keeps it from starting."""
+        self._worker = self._make()
+        self._thread = threading.Thread(target=self._serve, name="flowgen-worker", daemon=True)
+        self._thread.start()
+        self._started.wait()
+        if self._error is not None:
+            self._thread.join()
+            raise self._error
+        return self
+
+    def stop(self) -> None:
+        """Stop gracefully, and wait for it. Raises what ended the worker before."""
+        if self._worker is not None and self._thread is not None:
+            self._worker.stop()
+            self._thread.join()
+        if self._error is not None:
+            raise self._error
+
+    def join(self, timeout: float | None = None) -> bool:
+        """Wait until the worker has ended by itself (`drain=True`); whether it has."""
+        assert self._thread is not None
+        self._thread.join(timeout)
+        return not self._thread.is_alive()
+
+    def _serve(self) -> None:
+        assert self._worker is not None
+        try:
+            asyncio.run(self._worker.serve(drain=self._drain, started=self._started.set))
+        except BaseException as error:
+            self._error = error
+        finally:
+            self._started.set()
+
+    def __enter__(self) -> Self:
+        return self.start()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    async def __aenter__(self) -> Self:
+        return await asyncio.to_thread(self.start)
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await asyncio.to_thread(self.stop)
+
+
+def worker(
+    worker_url: str | None = None,
+    *,
+    app: App | None = None,
+    queues: Sequence[str] | None = None,
+    concurrency: int | None = None,
+    drain: bool = False,
+    migrate: bool = False,
+    settings: Settings | None = None,
+) -> WorkerHandle:
+    """A worker beside other code: `with flowgen.worker(url) as w:` or `async with`, on a thread and loop of its own.
+
+    The arguments are those of `run`. It sets no signal handlers.
+    """
+    _checked(queues, concurrency, 1)
+    chosen = _settings(settings)
+
+    def make() -> Worker:
+        url = prepared_url(worker_url, schema=chosen.schema, migrate=migrate, pooler=chosen.pooler)
+        which = app if app is not None else default_app
+        return Worker(url, which, chosen, queues=queues, concurrency=concurrency)
+
+    return WorkerHandle(make, drain)

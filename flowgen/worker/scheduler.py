@@ -1,0 +1,84 @@
+"""Starts the runs of schedules whose time has come: one run a tick, in the transaction that moves the next time.
+
+Every worker does it; a due schedule that another one holds is skipped. Code schedules are declared when a worker
+starts: it touches only those of its own code.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable
+from datetime import datetime
+from typing import Any
+
+from flowgen.core.cron import CronSpec, next_after
+from flowgen.core.definitions import Definition
+from flowgen.core.inputs import encode_input
+from flowgen.core.settings import Settings
+from flowgen.errors import DatabaseError
+from flowgen.postgres import schedules
+from flowgen.postgres.rows import ScheduleChange, ScheduleRow
+from flowgen.worker.link import Link, backoff
+from flowgen.worker.sessions import SessionHolder
+
+__all__ = ["Scheduler", "declared", "following"]
+
+
+TICKS = 100
+"""Schedules that are moved in one transaction at the most."""
+
+
+def declared(definitions: Iterable[Definition[..., Any, Any]], now: datetime) -> list[ScheduleChange]:
+    """The schedules that the code declares: the n-th cron trigger of a definition is named cron, cron-2, ..."""
+    changes: list[ScheduleChange] = []
+    for definition in definitions:
+        for place, cron in enumerate(definition.options.cron, start=1):
+            arguments = definition.function.binder.bind((), dict(cron.args))
+            changes.append(
+                ScheduleChange(
+                    target=definition.name,
+                    name="cron" if place == 1 else f"cron-{place}",
+                    cron=cron.expression,
+                    timezone=cron.timezone,
+                    input=encode_input(definition, definition.name, arguments),
+                    queue=definition.options.queue,
+                    priority=definition.options.priority,
+                    kind=definition.kind,
+                    origin="code",
+                    next_at=next_after(CronSpec.parse(cron.expression, cron.timezone), now),
+                )
+            )
+    return changes
+
+
+def following(schedule: ScheduleRow, now: datetime) -> datetime:
+    """The next time of a schedule after `now`."""
+    return next_after(CronSpec.parse(schedule.cron, schedule.timezone), now)
+
+
+class Scheduler:
+    """Looks at the schedules every second, or every `poll` when that is shorter."""
+
+    def __init__(self, link: Link, session: SessionHolder, settings: Settings, poke: Callable[[], None]) -> None:
+        self._link = link
+        self._session = session
+        self._settings = settings
+        self._poke = poke
+
+    async def serve(self) -> None:
+        """Tick until cancelled."""
+        failures = 0
+        while True:
+            try:
+                ticked = await self._link.call(schedules.tick(following, limit=TICKS))
+                failures = 0
+                if ticked.started:
+                    self._poke()
+                wait = 0.0 if ticked.moved >= TICKS else min(1.0, self._settings.poll.total_seconds())
+            except DatabaseError as error:
+                if not error.transient:
+                    raise
+                failures += 1
+                self._session.trouble(error, failures)
+                wait = backoff(failures)
+            await asyncio.sleep(wait)

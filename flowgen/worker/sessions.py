@@ -1,0 +1,52 @@
+"""The session that fences every write of this worker, and what happens when its lease is over."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+
+from flowgen.errors import DatabaseError
+from flowgen.postgres.rows import Session
+from flowgen.worker.clock import DatabaseClock
+
+__all__ = ["SessionHolder"]
+
+
+class SessionHolder:
+    """The current session of a worker. Only the event loop's thread changes it."""
+
+    def __init__(self, session: Session, clock: DatabaseClock, log: logging.Logger, on_lost: Callable[[], None]) -> None:
+        self.current = session
+        self.clock = clock
+        self.fenced = False
+        """The lease is over, and no new session is registered yet."""
+        self._log = log
+        self._on_lost = on_lost
+
+    def lost(self) -> None:
+        """The lease is over: drop everything, then register anew under another id."""
+        if not self.fenced:
+            self.fenced = True
+            self._log.warning(
+                "this worker's lease is over (session %s): its runs go on elsewhere; it drops them and registers anew",
+                self.current.id,
+            )
+            self._on_lost()
+
+    def is_lost(self, session: Session) -> bool:
+        """Whether this session is over, or was replaced by another id."""
+        return self.fenced or session.id != self.current.id
+
+    def renewed(self, session: Session) -> None:
+        """The same session under a new epoch: commits that were under way are refused from now on."""
+        self.current = session
+
+    def registered(self, session: Session) -> None:
+        """A new session, under a new id."""
+        self.current = session
+        self.fenced = False
+
+    def trouble(self, error: DatabaseError, failures: int) -> None:
+        """The database cannot be reached or is busy; said once, then every tenth time."""
+        if failures == 1 or failures % 10 == 0:
+            self._log.warning("the database does not answer as it should (%s); trying again", error)

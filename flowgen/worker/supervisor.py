@@ -1,0 +1,203 @@
+"""Several worker processes: spawned, watched, replaced.
+
+The supervisor runs no runs and holds no lease. It hears from each process which session is its own; when a process
+dies it ends that session at once, so the runs go on in milliseconds instead of after the lease. When the supervisor
+itself dies, each process sees its pipe close and stops gracefully.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import multiprocessing
+import signal
+import sys
+import threading
+from collections.abc import Sequence
+from multiprocessing.connection import Connection, wait
+from typing import Any
+from uuid import UUID
+
+import attrs
+
+from flowgen.app import App, app as default_app
+from flowgen.core.settings import Settings
+from flowgen.errors import DatabaseError, DefinitionError
+from flowgen.postgres import database, workers
+from flowgen.postgres.rows import Session
+from flowgen.worker.clock import monotonic
+from flowgen.worker.worker import Worker
+
+__all__ = ["check_spawned", "supervise"]
+
+_log = logging.getLogger("flowgen.supervisor")
+
+
+def check_spawned() -> None:
+    """Refuse to run in a process that is only importing the main module. Raises DefinitionError."""
+    if getattr(multiprocessing.current_process(), "_inheriting", False):
+        raise DefinitionError(
+            "flowgen.run(processes=...) was reached while a worker process imported this module: put it under\n\n"
+            '    if __name__ == "__main__":\n        flowgen.run(processes=...)'
+        )
+
+
+@attrs.frozen
+class _Order:
+    """What a process is told to run; it travels by the spawn's own means."""
+
+    url: str
+    app: tuple[str, str] | None
+    settings: Settings
+    queues: Sequence[str] | None
+    concurrency: int | None
+    drain: bool
+
+
+@attrs.define(eq=False)
+class _Process:
+    process: Any
+    pipe: Connection
+    session: UUID | None = None
+    began: float = attrs.field(factory=monotonic)
+
+
+def supervise(
+    url: str,
+    app: App,
+    settings: Settings,
+    *,
+    queues: Sequence[str] | None,
+    concurrency: int | None,
+    processes: int,
+    drain: bool,
+) -> None:
+    """Run `processes` workers until SIGTERM or SIGINT; with `drain` until each has found nothing due."""
+    order = _Order(url, _place_of(app), settings, queues, concurrency, drain)
+    _Supervisor(order, processes).run()
+
+
+def _place_of(app: App) -> tuple[str, str] | None:
+    """Module and name under which a spawned process finds the app; None for the default app."""
+    if app is default_app:
+        return None
+    for module in list(sys.modules.values()):
+        for name, value in list(getattr(module, "__dict__", {}).items()):
+            if value is app:
+                return ("__mp_main__" if module.__name__ == "__main__" else module.__name__), name
+    raise DefinitionError(
+        "flowgen.run(processes=...) needs an App that a new process can import: assign it to a name of a module"
+    )
+
+
+class _Supervisor:
+    def __init__(self, order: _Order, count: int) -> None:
+        self._order = order
+        self._count = count
+        self._context = multiprocessing.get_context("spawn")
+        self._running: list[_Process] = []
+        self._stopping = 0
+        self._wake_read, self._wake_write = multiprocessing.Pipe(duplex=False)
+
+    def run(self) -> None:
+        before: dict[int, Any] = {}
+        if threading.current_thread() is threading.main_thread():
+            for number in (int(signal.SIGTERM), int(signal.SIGINT)):
+                before[number] = signal.signal(number, self._handle)
+        try:
+            for _ in range(self._count):
+                self._spawn()
+            while self._running:
+                self._watch()
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+            for each in self._running:
+                each.process.kill()
+
+    def _handle(self, number: int, _: object) -> None:
+        self._stopping += 1
+        self._wake_write.send(number)
+
+    def _spawn(self) -> None:
+        ours, theirs = self._context.Pipe()
+        process = self._context.Process(target=_serve, args=(self._order, theirs), name="flowgen-worker")
+        process.start()
+        theirs.close()
+        self._running.append(_Process(process, ours))
+
+    def _watch(self) -> None:
+        """Wait for one thing to happen: a word from a process, a death, a signal."""
+        waitable: list[Any] = [self._wake_read, *(each.process.sentinel for each in self._running)]
+        waitable += [each.pipe for each in self._running if not each.pipe.closed]
+        ready = set(wait(waitable))
+        if self._wake_read in ready:
+            self._wake_read.recv()
+            for each in self._running:
+                each.process.terminate()
+        for each in list(self._running):
+            if each.pipe in ready:
+                self._hear(each)
+            if each.process.sentinel in ready:
+                self._ended(each)
+
+    def _hear(self, each: _Process) -> None:
+        try:
+            each.session = each.pipe.recv()
+        except (EOFError, OSError):
+            each.pipe.close()
+
+    def _ended(self, each: _Process) -> None:
+        each.process.join()
+        self._running.remove(each)
+        while not each.pipe.closed and each.pipe.poll():
+            self._hear(each)
+        each.pipe.close()
+        code = each.process.exitcode
+        if code == 0:
+            return
+        _log.warning("worker process %s died (exit code %s); its runs go on, and another one starts", each.process.pid, code)
+        if each.session is not None:
+            self._bury(each.session)
+        if not self._stopping:
+            if monotonic() - each.began < 1.0:
+                self._wake_read.poll(0.5)
+            self._spawn()
+
+    def _bury(self, session: UUID) -> None:
+        try:
+            conn = database.connect(self._order.url, application_name="flowgen supervisor")
+            try:
+                schema = database.Schema(self._order.settings.schema)
+                database.run(conn, workers.leave(Session(session, 0)), schema)
+                database.run(conn, workers.reap(), schema)
+            finally:
+                conn.close()
+        except DatabaseError as error:
+            _log.warning("the session of the dead process could not be ended (%s); its lease ends by itself", error)
+
+
+def _serve(order: _Order, pipe: Connection) -> None:
+    """The main function of a spawned process."""
+    if order.app is None:
+        app = default_app
+    else:
+        app = getattr(sys.modules.get(order.app[0]) or __import__(order.app[0], fromlist=["_"]), order.app[1])
+    worker = Worker(
+        order.url,
+        app,
+        order.settings,
+        queues=order.queues,
+        concurrency=order.concurrency,
+        on_session=pipe.send,
+    )
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: worker.stop())
+    threading.Thread(target=_watch_parent, args=(pipe, worker), daemon=True).start()
+    asyncio.run(worker.serve(drain=order.drain))
+
+
+def _watch_parent(pipe: Connection, worker: Worker) -> None:
+    """The supervisor never writes: the pipe becomes readable when it is gone."""
+    pipe.poll(None)
+    worker.stop()

@@ -1,0 +1,223 @@
+"""Calls the functions of Transactions: the user's writes and the outcome of the command are one commit.
+
+A sync function gets a psycopg Connection on a thread, an async one an AsyncConnection. Only the last statement of the
+transaction checks the fence. A commit whose answer was lost is read back; a connection that breaks is the engine's
+trouble and never an attempt of the user's. While the outcome is on its way no other part of the run is.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeVar
+
+import attrs
+
+from flowgen.core.context import entered
+from flowgen.core.decision import Returned
+from flowgen.core.entries import Entry, EntryKind, OutcomeKind
+from flowgen.core.failures import failure_from_json
+from flowgen.core.functions import Flavour
+from flowgen.errors import CodecError, DatabaseError, FlowgenError, LeaseLost
+from flowgen.postgres import database, transactions, troubles, workers
+from flowgen.postgres import entries as entries_room
+from flowgen.worker.executor import Executor, RunningCall, prepared
+from flowgen.worker.link import Link, backoff
+from flowgen.worker.live import LiveRun, Part
+from flowgen.worker.sessions import SessionHolder
+
+__all__ = ["Transactor"]
+
+T = TypeVar("T")
+
+TRIES = 20
+"""Calls that a broken connection or a refused commit may cost before the trouble counts as the function's own."""
+
+_LANE = 0.0005
+"""Seconds between two looks at whether the run's last part has landed."""
+
+
+class _Broken(Exception):
+    """The connection broke or the server ended the transaction: nothing of it was written."""
+
+    def __init__(self, error: DatabaseError) -> None:
+        super().__init__(str(error))
+        self.error = error
+
+
+class Transactor:
+    """Runs Transactions within the executor's limits; connections are kept for the next one."""
+
+    def __init__(
+        self,
+        connect: Callable[[bool], Awaitable[Any]],
+        schema: database.Schema,
+        session: SessionHolder,
+        executor: Executor,
+        link: Link,
+        committed: Callable[[Part, list[Entry], int | None], None],
+    ) -> None:
+        """`connect(is_async)` opens a connection; `committed` is told of outcomes that are durable."""
+        self._connect = connect
+        self._schema = schema
+        self._session = session
+        self._executor = executor
+        self._link = link
+        self._committed = committed
+        self._idle: dict[bool, list[Any]] = {False: [], True: []}
+
+    def submit(self, run: LiveRun, running: RunningCall) -> None:
+        """Call the function of a Transaction and commit its outcome with its writes."""
+        self._executor.pending += 1
+        self._executor.submit_task(running, lambda: self._transact(run, running))
+
+    async def close(self) -> None:
+        """Close the idle connections."""
+        for is_async, idle in self._idle.items():
+            while idle:
+                await self._discard(idle.pop(), is_async)
+
+    async def _transact(self, run: LiveRun, running: RunningCall) -> None:
+        failures = 0
+        while not running.over and not run.gone:
+            try:
+                await self._once(run, running)
+                return
+            except _Broken as broken:
+                failures += 1
+                if failures > TRIES:
+                    raise broken.error from None
+                self._session.trouble(broken.error, failures)
+                await asyncio.sleep(backoff(failures))
+
+    async def _once(self, run: LiveRun, running: RunningCall) -> None:
+        is_async = running.call.command.function.flavour is Flavour.ASYNC
+        conn = await self._connection(is_async)
+        token = secrets.token_hex(8)
+        kept = False
+        try:
+            await self._run(conn, is_async, lambda: transactions.begin(token))
+            value = await self._called(conn, is_async, running)
+            # From here on an abort must not cut the commit in half.
+            kept = await asyncio.shield(asyncio.create_task(self._finish(run, running, conn, is_async, token, value)))
+        finally:
+            if kept:
+                self._idle[is_async].append(conn)
+            else:
+                await self._discard(conn, is_async)
+
+    async def _called(self, conn: Any, is_async: bool, running: RunningCall) -> Any:
+        context, args, kwargs = prepared(running)
+        fn = running.call.command.function.fn
+
+        def call() -> Any:
+            with entered(context):
+                return fn(conn, *args, **kwargs)
+
+        try:
+            if not is_async:
+                return await self._executor.in_thread(call)
+            with entered(context):
+                return await fn(conn, *args, **kwargs)
+        except Exception as error:
+            cause = troubles.trouble(conn, error)
+            if cause is not None:
+                raise _Broken(cause) from error
+            raise
+
+    async def _finish(
+        self, run: LiveRun, running: RunningCall, conn: Any, is_async: bool, token: str, value: Any
+    ) -> bool:
+        """Commit the outcome with the writes; whether the connection can be used again."""
+        while run.sending:
+            await asyncio.sleep(_LANE)
+        key = running.call.key
+        entry = None if run.gone or running.over else run.execution.settle(key, Returned(value))
+        if entry is None:
+            return False
+        if entry.kind != EntryKind.OUTCOME or entry.status != OutcomeKind.VALUE:
+            run.execution.retract(key)
+            raise _refusal(entry)
+        entry = attrs.evolve(entry, index=run.next_index)
+        run.sending = True
+        try:
+            recorded = await self._commit(run, conn, is_async, token, entry)
+        except BaseException:
+            run.sending = False
+            run.execution.retract(key)
+            raise
+        if recorded is None:
+            return False
+        run.next_index += 1
+        running.over = True
+        run.calls.pop(key, None)
+        self._committed(Part(run, [recorded], (), (), (), None), [recorded], None)
+        return True
+
+    async def _commit(self, run: LiveRun, conn: Any, is_async: bool, token: str, entry: Entry) -> Entry | None:
+        """The entry as it was recorded; None when the lease is over."""
+        session = self._session.current
+        try:
+            now = await self._run(conn, is_async, lambda: transactions.finish(session, token, run.run_id, [entry]))
+        except LeaseLost:
+            self._session.lost()
+            return None
+        except _Broken as broken:
+            if not await self._landed(run, entry):
+                raise
+            self._session.trouble(broken.error, 1)
+            now = self._session.clock.now()
+        return attrs.evolve(entry, recorded_at=now)
+
+    async def _landed(self, run: LiveRun, entry: Entry) -> bool:
+        """Whether a commit whose answer was lost is there. What is still under way is refused from now on."""
+        failures = 0
+        while True:
+            try:
+                session = await self._link.call(workers.resolve_unknown(self._session.current))
+                if session is None:
+                    self._session.lost()
+                    return False
+                self._session.renewed(session)
+                stored = await self._link.call(entries_room.read_back([run.run_id]))
+                return stored[run.run_id].last_index >= entry.index
+            except DatabaseError as error:
+                if not error.transient:
+                    raise
+                failures += 1
+                await asyncio.sleep(backoff(failures))
+
+    # connections
+
+    async def _connection(self, is_async: bool) -> Any:
+        idle = self._idle[is_async]
+        while idle:
+            conn = idle.pop()
+            if not conn.closed:
+                return conn
+        try:
+            return await self._connect(is_async)
+        except DatabaseError as error:
+            raise _Broken(error) from error
+
+    async def _run(self, conn: Any, is_async: bool, op: Callable[[], database.Op[T]]) -> T:
+        try:
+            if is_async:
+                return await database.run_async(conn, op(), self._schema)
+            return await self._executor.in_thread(lambda: database.run(conn, op(), self._schema))
+        except DatabaseError as error:
+            if error.transient:
+                raise _Broken(error) from error
+            raise
+
+    async def _discard(self, conn: Any, is_async: bool) -> None:
+        if is_async:
+            await conn.close()
+        else:
+            await self._executor.in_thread(conn.close)
+
+
+def _refusal(entry: Entry) -> FlowgenError:
+    """What the codec said of a result that cannot be stored, as the error of the call."""
+    return CodecError(failure_from_json(entry.value or "null").message)

@@ -1,0 +1,384 @@
+"""One worker: opens the database, registers a session, starts the agents, and stops them gracefully.
+
+`Worker.serve` runs on one event loop until it is told to stop. Everything that it owns ends before it returns: no
+thread of its own, no connection and no task is left, and its session is released so that others go on at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import socket
+from collections.abc import Callable, Coroutine, Sequence
+from contextlib import AsyncExitStack
+from datetime import datetime
+from typing import Any
+from uuid import UUID, uuid4
+
+from flowgen.app import App
+from flowgen.core.settings import Settings
+from flowgen.errors import DatabaseError, FlowgenError, LeaseLost
+from flowgen.postgres import claims, database, inbox, notifications, schedules, workers
+from flowgen.postgres.rows import Session
+from flowgen.worker.claimer import Claimer
+from flowgen.worker.clock import DatabaseClock, monotonic
+from flowgen.worker.committer import Committer
+from flowgen.worker.executor import Executor
+from flowgen.worker.heartbeat import Heartbeat
+from flowgen.worker.janitor import Janitor
+from flowgen.worker.link import Link, backoff
+from flowgen.worker.making import Maker
+from flowgen.worker.ports import Agents
+from flowgen.worker.runner import Runner
+from flowgen.worker.scheduler import Scheduler, declared
+from flowgen.worker.services import enter_services
+from flowgen.worker.sessions import SessionHolder
+from flowgen.worker.timers import Timers
+from flowgen.worker.transactor import Transactor
+
+__all__ = ["Worker", "default_threads"]
+
+_log = logging.getLogger("flowgen.worker")
+HINTS = 0.02
+"""Seconds between two notifications of one worker at the least."""
+TASKS = 100
+"""Async functions in flight, unless `concurrency` says otherwise."""
+
+
+def default_threads() -> int:
+    """Sync functions in flight, unless `concurrency` says otherwise."""
+    return min(32, (os.cpu_count() or 1) + 4)
+
+
+class Worker:
+    """A worker of one process. Use `flowgen.run` or `flowgen.worker`."""
+
+    def __init__(
+        self,
+        url: str,
+        app: App,
+        settings: Settings,
+        *,
+        queues: Sequence[str] | None = None,
+        concurrency: int | None = None,
+        on_session: Callable[[UUID], None] = lambda session: None,
+    ) -> None:
+        """`url` has a schema that fits. `on_session` hears of each session that is registered."""
+        self.url = url
+        self.app = app
+        self.settings = settings
+        self.schema = database.Schema(settings.schema)
+        self._queues = None if queues is None else list(queues)
+        self._threads = concurrency or default_threads()
+        self._tasks = concurrency or TASKS
+        self._on_session = on_session
+        self._links: list[Link] = []
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._stop: asyncio.Event | None = None
+        self._forced: asyncio.Event | None = None
+        self._stop_asked = False
+        self.runner: Runner | None = None
+        self._cancelling: set[asyncio.Task[None]] = set()
+        self.ready = False
+        """Registered and claiming."""
+
+    # from any thread
+
+    def stop(self) -> None:
+        """Stop gracefully; the second time at once. May be called from any thread."""
+        loop, stop, forced = self._loop, self._stop, self._forced
+        if loop is None or stop is None or forced is None:
+            self._stop_asked = True
+            return
+        event = forced if self._stop_asked else stop
+        self._stop_asked = True
+        try:
+            loop.call_soon_threadsafe(event.set)
+        except RuntimeError:  # the loop has ended: there is nothing to stop
+            pass
+
+    def busy_with(self) -> list[str]:
+        """Names of the steps in flight, for the message of the first Ctrl-C."""
+        if self.runner is None:
+            return []
+        return [key for run in list(self.runner.live.values()) for key in list(run.calls)]
+
+    # the loop
+
+    async def serve(self, *, drain: bool = False, started: Callable[[], None] = lambda: None) -> None:
+        """Work until `stop`; with `drain` until nothing is due."""
+        self._loop = asyncio.get_running_loop()
+        self._stop = asyncio.Event()
+        self._forced = asyncio.Event()
+        self._hint = asyncio.Event()
+        async with AsyncExitStack() as stack:
+            services = await enter_services(self.app.services, stack)
+            await self._serve(services, drain, started)
+
+    async def _serve(self, services: Any, drain: bool, started: Callable[[], None]) -> None:
+        assert self._loop is not None
+        assert self._stop is not None
+        control = self._link("control")
+        try:
+            session, now = await self._register(control)
+            clock = DatabaseClock(now)
+            await self._declare(control, now)
+            holder = SessionHolder(session, clock, _log, self._on_lost)
+            self._assemble(holder, clock, control, services)
+            self._heartbeat.start()
+            started()
+            self.ready = True
+            await self._work(holder, control, drain)
+        finally:
+            for link in self._links:
+                await link.close()
+
+    def _link(self, name: str) -> Link:
+        link = Link(self.url, self.schema, name, pooler=self.settings.pooler)
+        self._links.append(link)
+        return link
+
+    async def _register(self, link: Link) -> tuple[Session, datetime]:
+        failures = 0
+        while True:
+            session_id = uuid4()
+            try:
+                registered = await link.call(
+                    workers.register(
+                        session_id,
+                        lease=self.settings.lease,
+                        definitions=list(self.app.definitions),
+                        queues=self._queues,
+                        host=socket.gethostname(),
+                        pid=os.getpid(),
+                    )
+                )
+                self._on_session(session_id)
+                return registered.session, registered.now
+            except DatabaseError as error:
+                if not error.transient or failures > 100:
+                    raise
+                failures += 1
+                await asyncio.sleep(backoff(failures))
+
+    async def _declare(self, link: Link, now: datetime) -> None:
+        """The schedules of this code; runs that nobody knew until now are put back."""
+        definitions = self.app.definitions
+        await link.call(schedules.declare(declared(definitions.values(), now)))
+        await link.call(claims.put_back(10_000))
+
+    def _assemble(self, holder: SessionHolder, clock: DatabaseClock, control: Link, services: Any) -> None:
+        loop = self._loop
+        assert loop is not None
+        self._holder = holder
+        self._clock = clock
+        self._control = control
+        executor = Executor(loop, threads=self._threads, tasks=self._tasks, interrupted=self.stop)
+        flush = self._link("flush")
+        agents = Agents(
+            loop=loop,
+            settings=self.settings,
+            log=_log,
+            clock=clock,
+            timers=Timers(clock),
+            executor=executor,
+            cancel_runs=self._cancel_runs,
+            poke=self._poke,
+            wake_at=self._wake_at,
+        )
+        maker = Maker(self.app, services, self.settings.schema)
+        self.runner = runner = Runner(agents, maker)
+        self._committer = Committer(flush, holder, runner)
+        self._transactor = Transactor(self._connect, self.schema, holder, executor, control, runner.committed)
+        agents.committer = self._committer
+        agents.transactor = self._transactor
+        self._executor = executor
+        self._claimer = Claimer(self._link("claim"), holder, clock, self.settings, self._queues, runner, executor)
+        self._janitor = Janitor(control, holder, self.settings, self._claimer.poke)
+        self._scheduler = Scheduler(control, holder, self.settings, self._claimer.poke)
+        self._heartbeat = Heartbeat(
+            self.url,
+            self.schema,
+            self.settings,
+            session=lambda: None if holder.fenced else holder.current,
+            lost=lambda session: self._soon(lambda: self._lost(session)),
+            beaten=lambda now: self._soon(lambda: self._heard(now)),
+            notified=lambda: self._soon(self._notified),
+        )
+
+    async def _work(self, holder: SessionHolder, control: Link, drain: bool) -> None:
+        assert self._stop is not None
+        loops: list[Coroutine[Any, Any, None]] = [
+            self._committer.serve(),
+            self._claimer.serve(),
+            self._janitor.serve(),
+            self._scheduler.serve(),
+            self._news(),
+            self._reregister(),
+            self._hints(),
+        ]
+        tasks = [asyncio.create_task(loop) for loop in loops]
+        stop = asyncio.create_task(self._stop.wait())
+        if self._stop_asked:
+            self._stop.set()
+        ends = [stop]
+        if drain:
+            ends.append(asyncio.create_task(self._claimer.dry.wait()))
+        try:
+            done, _ = await asyncio.wait([*tasks, *ends], return_when=asyncio.FIRST_COMPLETED)
+            failed = [task.exception() for task in done if task in tasks and task.exception() is not None]
+            await self._drain()
+            if failed and failed[0] is not None:
+                raise failed[0]
+        finally:
+            for task in [*tasks, *ends]:
+                task.cancel()
+            await asyncio.gather(*tasks, *ends, return_exceptions=True)
+            await self._close(holder, control)
+
+    # news
+
+    async def _news(self) -> None:
+        """Requests and messages for the runs that are running here."""
+        link = self._link("news")
+        self._look = asyncio.Event()
+        while True:
+            runner = self.runner
+            assert runner is not None
+            if runner.live and not self._holder.fenced:
+                try:
+                    runner.hear(await link.call(inbox.news(self._holder.current)))
+                except DatabaseError as error:
+                    if not error.transient:
+                        raise
+                    self._holder.trouble(error, 1)
+            try:
+                async with asyncio.timeout(self.settings.poll.total_seconds()):
+                    await self._look.wait()
+            except TimeoutError:
+                pass
+            self._look.clear()
+
+    def _notified(self) -> None:
+        self._claimer.poke()
+        self._look.set()
+
+    def _poke(self) -> None:
+        """Something may be ready: for this worker, or for one that is idle."""
+        self._claimer.poke()
+        self._hint.set()
+
+    async def _hints(self) -> None:
+        """Tell idle workers, at most every few milliseconds and never within a commit."""
+        link = self._control
+        while True:
+            await self._hint.wait()
+            self._hint.clear()
+            if not self.settings.pooler:
+                try:
+                    await link.call(notifications.notify(self.schema))
+                except DatabaseError as error:
+                    self._holder.trouble(error, 1)
+            await asyncio.sleep(HINTS)
+
+    def _wake_at(self, due_at: datetime) -> None:
+        self._claimer.wake_at(due_at)
+
+    def _heard(self, now: datetime) -> None:
+        self._clock.heard(now)
+
+    def _soon(self, call: Callable[[], object]) -> None:
+        assert self._loop is not None
+        try:
+            self._loop.call_soon_threadsafe(call)
+        except RuntimeError:  # the loop has ended while the heartbeat was still waiting
+            pass
+
+    def _cancel_runs(self, children: Sequence[UUID], reason: str, then: Callable[[], None]) -> None:
+        """Cancel child runs durably, then call back."""
+
+        async def cancel() -> None:
+            failures = 0
+            again = 2
+            while again:
+                try:
+                    changed = await self._control.call(claims.cancel_runs(children, reason))
+                    again = again - 1 if not changed else 2
+                except DatabaseError as error:
+                    if not error.transient:
+                        raise
+                    failures += 1
+                    await asyncio.sleep(backoff(failures))
+            then()
+            self._notified()
+
+        assert self._loop is not None
+        task = self._loop.create_task(cancel())
+        self._cancelling.add(task)
+        task.add_done_callback(self._cancelling.discard)
+
+    async def _connect(self, is_async: bool) -> Any:
+        name = "flowgen transaction"
+        pooler = self.settings.pooler
+        if is_async:
+            return await database.connect_async(self.url, application_name=name, pooler=pooler)
+        return await self._executor.in_thread(lambda: database.connect(self.url, application_name=name, pooler=pooler))
+
+    # leases
+
+    def _lost(self, session: Session) -> None:
+        if not self._holder.is_lost(session):
+            self._holder.lost()
+
+    def _on_lost(self) -> None:
+        assert self.runner is not None
+        self.runner.drop_all()
+
+    async def _reregister(self) -> None:
+        """After a lost lease: a new session, under a new id."""
+        while True:
+            await asyncio.sleep(0.05)
+            if self._holder.fenced:
+                session, now = await self._register(self._control)
+                self._clock.heard(now)
+                self._holder.registered(session)
+                self._claimer.poke()
+
+    # the end
+
+    async def _drain(self) -> None:
+        """Claim nothing more, let calls end within the grace, commit, release."""
+        assert self.runner is not None
+        assert self._forced is not None
+        self._claimer.stopped = True
+        self.runner.stop_all()
+        until = monotonic() + self.settings.grace.total_seconds()
+        while not self._still and monotonic() < until and not self._forced.is_set():
+            await asyncio.sleep(0.005)
+        self.runner.abort_all("shutdown")
+        until = monotonic() + 1.0
+        while not self._still and monotonic() < until:
+            await asyncio.sleep(0.005)
+
+    @property
+    def _still(self) -> bool:
+        assert self.runner is not None
+        return self._holder.fenced or (not self.runner.live and self._committer.empty)
+
+    async def _close(self, holder: SessionHolder, control: Link) -> None:
+        self.ready = False
+        self._heartbeat.stop()
+        self._executor.close()
+        assert self.runner is not None
+        try:
+            if not holder.fenced:
+                await control.call(claims.release(holder.current))
+                await control.call(workers.leave(holder.current))
+                await control.call(workers.reap())
+        except (DatabaseError, LeaseLost) as error:
+            _log.warning("the session could not be released (%s); its lease ends by itself", error)
+        self.runner.drop_all()
+        await self._transactor.close()
+        await asyncio.to_thread(self._heartbeat.join)
+
