@@ -79,7 +79,6 @@ CREATE INDEX run_owned ON {schema}.run (owner) WHERE status = 3;
 CREATE INDEX run_news ON {schema}.run (owner) WHERE status = 3 AND (request IS NOT NULL OR mail > seen);
 CREATE INDEX run_children ON {schema}.run (parent_id) WHERE parent_id IS NOT NULL;
 CREATE INDEX run_cascade ON {schema}.run (run_id) WHERE cascade;
-CREATE INDEX run_ended ON {schema}.run (created_at, run_id) WHERE status >= 7;
 
 -- The history. No foreign key, no trigger, no update path.
 CREATE TABLE {schema}.entry (

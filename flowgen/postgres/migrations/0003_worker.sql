@@ -2,7 +2,9 @@
 -- is made on an empty table would otherwise scan a full one later.
 --
 -- Each function that is given a session begins with the fence: the worker row, locked FOR KEY SHARE. Nothing is written
--- unless it was found. A run_id is looked up in a sorted array by width_bucket, which is a binary search.
+-- unless it was found. A run_id is looked up in a sorted array by width_bucket, which is a binary search. Conditions on
+-- a row that is found by its run_id are written so that no partial index fits them (`status + 0`, IS NOT DISTINCT FROM):
+-- on an empty table any index looks as good as the primary key.
 --
 -- Lock order: the worker row, then rows of `run`. A flush never waits for a row of `run` (SKIP LOCKED); whoever waits
 -- for several of them takes them in the order of run_id.
@@ -178,7 +180,7 @@ BEGIN
                 AND (busy IS NULL OR (busy[width_bucket(run, busy)] IS DISTINCT FROM run
                     AND (parent IS NULL OR busy[width_bucket(parent, busy)] IS DISTINCT FROM parent)))
         ) u
-        WHERE r.run_id = u.run AND r.status = 3 AND r.owner = p_session AND r.claim = u.claim
+        WHERE r.run_id = u.run AND r.owner IS NOT DISTINCT FROM p_session AND r.claim = u.claim
         RETURNING r.run_id, r.status, r.mail, u.parent, u.parent_key, u.output, u.error, u.urgent
     ), ends AS (
         SELECT c.run_id, c.parent AS target, c.parent_key AS key, c.urgent, c.status, c.output, c.error FROM changed c

@@ -152,7 +152,7 @@ BEGIN
     IF cardinality(found) > 0 THEN
         WITH picked AS MATERIALIZED (
             SELECT r.run_id FROM {schema}.run r
-            WHERE r.run_id = ANY (found) AND r.status IN (1, 4) AND r.due_at <= at
+            WHERE r.run_id = ANY (found) AND r.status + 0 IN (1, 4) AND r.due_at <= at
             ORDER BY r.run_id FOR NO KEY UPDATE OF r SKIP LOCKED
         )
         UPDATE {schema}.run AS r SET status = 0 FROM picked p WHERE r.run_id = p.run_id;

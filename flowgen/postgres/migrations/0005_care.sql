@@ -48,7 +48,7 @@ BEGIN
     IF cardinality(found_runs) > 0 THEN
         WITH picked AS MATERIALIZED (
             SELECT r.run_id FROM {schema}.run r
-            WHERE r.run_id = ANY (found_runs) AND r.status = 3 AND r.owner = ANY (lost)
+            WHERE r.run_id = ANY (found_runs) AND r.status + 0 = 3 AND r.owner = ANY (lost)
             ORDER BY r.run_id FOR NO KEY UPDATE OF r SKIP LOCKED
         ), progress AS MATERIALIZED (
             SELECT p.run_id, coalesce((
@@ -231,7 +231,7 @@ BEGIN
     SELECT array_agg(f.run_id) INTO found_runs FROM place p JOIN front f ON f.name = p.name AND f.queue = p.queue;
     IF found_runs IS NOT NULL THEN
         WITH picked AS MATERIALIZED (
-            SELECT r.run_id FROM {schema}.run r WHERE r.run_id = ANY (found_runs) AND r.status = 0
+            SELECT r.run_id FROM {schema}.run r WHERE r.run_id = ANY (found_runs) AND r.status + 0 = 0
             ORDER BY r.run_id FOR NO KEY UPDATE OF r SKIP LOCKED
         )
         UPDATE {schema}.run AS r SET status = 2 FROM picked p WHERE r.run_id = p.run_id;
@@ -267,7 +267,7 @@ BEGIN
     ) f;
     IF found_runs IS NOT NULL THEN
         WITH picked AS MATERIALIZED (
-            SELECT r.run_id FROM {schema}.run r WHERE r.run_id = ANY (found_runs) AND r.status = 2
+            SELECT r.run_id FROM {schema}.run r WHERE r.run_id = ANY (found_runs) AND r.status + 0 = 2
             ORDER BY r.run_id FOR NO KEY UPDATE OF r SKIP LOCKED
         )
         UPDATE {schema}.run AS r SET status = 0 FROM picked p WHERE r.run_id = p.run_id;
@@ -340,7 +340,7 @@ BEGIN
     FOR turn IN 1..5 LOOP
         PERFORM 1 FROM {schema}.run r WHERE r.run_id IN (k_run, k_parent) ORDER BY r.run_id FOR NO KEY UPDATE;
         PERFORM 1 FROM {schema}.run r
-        WHERE r.run_id = k_parent AND r.status = 3 AND r.owner = p_session AND r.claim = p_claim;
+        WHERE r.run_id = k_parent AND r.owner IS NOT DISTINCT FROM p_session AND r.claim = p_claim;
         IF NOT FOUND THEN
             what := 'lost';
             RETURN NEXT;
