@@ -27,7 +27,9 @@ from flowgen.core.definitions import Call, Cron, Definition, Task, Workflow
 from flowgen.core.durations import Duration
 from flowgen.core.forgotten import ForgottenYieldWarning
 from flowgen.core.retry import Retry
+from flowgen.core.settings import Settings
 from flowgen.core.states import RunKind, RunStatus
+from flowgen.core.trace import Trace
 from flowgen.errors import (
     Cancelled,
     ChildCancelled,
@@ -57,8 +59,7 @@ from flowgen.errors import (
     WaitTimedOut,
 )
 
-# Next: run, worker, connect, connect_async, Run, AsyncRun, RunQuery, Page, Settings, Trace. What imports psycopg goes
-# under TYPE_CHECKING and through a module __getattr__, so that `import flowgen` stays fast.
+from flowgen.worker import run, worker
 
 __all__ = [
     "AnyCommand",
@@ -105,6 +106,7 @@ __all__ = [
     "Schedule",
     "SchemaError",
     "Scope",
+    "Settings",
     "Sleep",
     "Start",
     "Step",
@@ -113,6 +115,7 @@ __all__ = [
     "StepInterrupted",
     "StepTimedOut",
     "Task",
+    "Trace",
     "Transaction",
     "Trigger",
     "Unschedule",
@@ -123,6 +126,8 @@ __all__ = [
     "app",
     "call",
     "current",
+    "run",
     "task",
+    "worker",
     "workflow",
 ]

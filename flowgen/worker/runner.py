@@ -239,6 +239,8 @@ class Runner:
         run = part.run
         run.sending = False
         run.skips = 0
+        if part.children:
+            self.agents.poke()
         if run.gone:
             return
         if landed is not None and landed != Status.RUNNING:

@@ -24,7 +24,7 @@ from flowgen.postgres.opening import prepared_url
 from flowgen.worker.supervisor import check_spawned, supervise
 from flowgen.worker.worker import Worker
 
-__all__ = ["WorkerHandle", "run", "worker"]
+__all__ = ["WorkerHandle", "handle", "run"]
 
 
 def _settings(settings: Settings | None) -> Settings:
@@ -53,20 +53,7 @@ def run(
     migrate: bool = False,
     settings: Settings | None = None,
 ) -> None:
-    """Run a worker until SIGTERM or SIGINT, then stop gracefully and return.
-
-    Args:
-        worker_url: of the database; else `FLOWGEN_URL`, else the embedded server.
-        app: whose definitions are run; the default app unless given.
-        queues: to claim from; None is every queue.
-        concurrency: function calls in flight per process; by default 100 async ones and min(32, cpus + 4) sync ones.
-        processes: more than one are spawned and supervised: one that dies is replaced, and its runs go on at once.
-        drain: return as soon as nothing is due.
-        migrate: bring an old schema up to date first.
-        settings: else those of the environment (`FLOWGEN_LEASE`, ...).
-
-    Raises DefinitionError for values that do not fit, SchemaError for a database that does not.
-    """
+    """See `flowgen.run`."""
     _checked(queues, concurrency, processes)
     check_spawned()
     chosen = _settings(settings)
@@ -174,7 +161,7 @@ class WorkerHandle:
         await asyncio.to_thread(self.stop)
 
 
-def worker(
+def handle(
     worker_url: str | None = None,
     *,
     app: App | None = None,
@@ -184,10 +171,7 @@ def worker(
     migrate: bool = False,
     settings: Settings | None = None,
 ) -> WorkerHandle:
-    """A worker beside other code: `with flowgen.worker(url) as w:` or `async with`, on a thread and loop of its own.
-
-    The arguments are those of `run`. It sets no signal handlers.
-    """
+    """See `flowgen.worker`."""
     _checked(queues, concurrency, 1)
     chosen = _settings(settings)
 

@@ -322,8 +322,10 @@ class Worker:
         name = "flowgen transaction"
         pooler = self.settings.pooler
         if is_async:
-            return await database.connect_async(self.url, application_name=name, pooler=pooler)
-        return await self._executor.in_thread(lambda: database.connect(self.url, application_name=name, pooler=pooler))
+            return await database.connect_async(self.url, application_name=name, autocommit=False, pooler=pooler)
+        return await self._executor.in_thread(
+            lambda: database.connect(self.url, application_name=name, autocommit=False, pooler=pooler)
+        )
 
     # leases
 
