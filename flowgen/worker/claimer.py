@@ -176,12 +176,10 @@ class Claimer:
             entries.extend(page)
 
     async def _suspect(self) -> float:
-        """Take a suspect when nothing else is here; until then claim nothing, so that the others end or are released."""
+        """Take a suspect when nothing else is here; until then claim nothing, so that the others end."""
         if self._runner.live:
             return 0.02
-        claimed = await self._link.call(
-            claims.claim_suspect(self._session.current, queues=self._queues)
-        )
+        claimed = await self._link.call(claims.claim_suspect(self._session.current, queues=self._queues))
         self._clock.heard(claimed.now)
         if claimed.fenced:
             self._session.lost()

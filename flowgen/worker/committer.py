@@ -42,6 +42,8 @@ class Told(Protocol):
 
     def committed(self, part: Part, entries: Sequence[Entry], landed: int | None) -> None: ...
 
+    def disowned(self, run: LiveRun) -> None: ...
+
 
 class Committer:
     """Takes the parts of dirty runs and makes them durable."""
@@ -141,6 +143,9 @@ class Committer:
                 run.skips += 1
                 self.mark(run)
                 continue
+            if part.update is not None and run.run_id not in result.landed:
+                self._told.disowned(run)
+                continue
             self._told.committed(part, _stamped(part, result.due, result.now), result.landed.get(run.run_id))
 
     async def _settle_unknown(self, parts: list[Part]) -> list[Part]:
@@ -169,10 +174,9 @@ class Committer:
         """Whether the part is in the store; then its run goes on as after any commit."""
         run = part.run
         ours = stored is not None and stored.owner == session.id and stored.claim == run.claimed.claim
-        if part.entries:
-            landed = stored is not None and stored.last_index >= part.entries[-1].index
-        else:
-            landed = not ours
+        landed = not ours
+        if part.entries and stored is not None:
+            landed = stored.last_index >= part.entries[-1].index
         if ours and not landed:
             return False
         entries: Sequence[Entry] = ()
@@ -217,10 +221,9 @@ def put_back(run: LiveRun, part: Part) -> None:
     run.schedules[:0] = part.schedules
     run.consumed[:0] = part.consumed
     if part.update is not None and run.update is None:
-        if part.update.action == RunAction.CHECKPOINT:
-            run.prologue = part.update.prologue
-        else:
-            run.update = part.update
+        run.prologue = part.update.prologue
+        if part.update.action != RunAction.CHECKPOINT:
+            run.update = attrs.evolve(part.update, base=None, prologue=None)
 
 
 def _batch(parts: Sequence[Part]) -> FlushBatch:
@@ -229,7 +232,7 @@ def _batch(parts: Sequence[Part]) -> FlushBatch:
         entries=entries,
         updates=[part.update for part in parts if part.update is not None],
         children=[child for part in parts for child in part.children],
-        consumed=[(part.run.run_id, id) for part in parts for id in part.consumed],
+        consumed=[(part.run.run_id, message) for part in parts for message in part.consumed],
         schedules=[(part.run.run_id, schedule) for part in parts for schedule in part.schedules],
     )
 

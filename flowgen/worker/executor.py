@@ -52,7 +52,9 @@ class RunningCall:
 class Executor:
     """Runs at most `threads` sync and `tasks` async functions at a time; the rest wait in order."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, *, threads: int, tasks: int, interrupted: Callable[[], None]) -> None:
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, *, threads: int, tasks: int, interrupted: Callable[[], None]
+    ) -> None:
         """`interrupted` is called when a function raises KeyboardInterrupt: the worker is to stop."""
         self._loop = loop
         self._threads = Threads(threads, loop)

@@ -123,4 +123,3 @@ class Heartbeat:
         session = self._session()
         if session is not None and monotonic() > self._trusted_until:
             self._lost(session)
-

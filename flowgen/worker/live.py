@@ -85,15 +85,11 @@ class LiveRun:
         entries = [attrs.evolve(entry, index=self.next_index + place) for place, entry in enumerate(self.entries)]
         self.next_index += len(entries)
         update = self.update
-        if self.prologue is not None and update is None:
+        if self.prologue is not None:
             base = next(entry.index for entry in entries if entry.kind == EntryKind.CHECKPOINT)
-            update = RunUpdate(
-                run_id=self.run_id,
-                claim=self.claimed.claim,
-                action=RunAction.CHECKPOINT,
-                base=base,
-                prologue=self.prologue,
-            )
+            if update is None:
+                update = RunUpdate(run_id=self.run_id, claim=self.claimed.claim, action=RunAction.CHECKPOINT)
+            update = attrs.evolve(update, base=base, prologue=self.prologue)
         part = Part(self, entries, self.children, self.schedules, self.consumed, update)
         self.entries, self.children, self.schedules, self.consumed = [], [], [], []
         self.update = self.prologue = None

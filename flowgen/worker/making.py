@@ -60,9 +60,7 @@ class Maker:
         )
         next_index = max(1, claimed.next_index)
         history = History.of(entries, base=claimed.base, prologue=claimed.prologue, next_index=next_index)
-        execution = Execution(
-            definition, facts, claimed.input, history, entropy=os.urandom, deadline=claimed.deadline
-        )
+        execution = Execution(definition, facts, claimed.input, history, entropy=os.urandom, deadline=claimed.deadline)
         return LiveRun(claimed, execution, next_index, claimed.mail, claimed.deadline)
 
     def child(self, run: LiveRun, start: ChildStart) -> NewRun:

@@ -7,7 +7,7 @@ between a delivery and its decision. The invariant: an outcome is delivered only
 
 from __future__ import annotations
 
-import asyncio
+from asyncio import events
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from datetime import datetime
@@ -43,6 +43,8 @@ from flowgen.worker.ports import Agents
 
 __all__ = ["Runner"]
 
+SUSPECT = 2
+"""Recoveries without progress after which a run is claimed only alone."""
 SLOW = 1.0
 """Seconds between two yields after which the worker says which line is slow."""
 
@@ -69,7 +71,9 @@ class Runner:
             run = self._revived(each) or self.maker.live(each)
             self.live[each.run_id] = run
             self._heard(run, each.inbox)
-            if each.recoveries >= self.agents.settings.max_recoveries:
+            if self.draining:
+                self._stop(run, RunAction.RELEASE)
+            elif each.recoveries >= SUSPECT + self.agents.settings.max_recoveries:
                 self._finish(run, Failed(_poison(each)))
             elif each.request == Request.PAUSE:
                 self._stop(run, RunAction.PAUSE)
@@ -88,7 +92,8 @@ class Runner:
             run.deadline = run.execution.deadline = claimed.deadline
             run.execution.facts.resumed = True
             run.execution.facts.attempt = claimed.attempt
-            run.gone = run.leaving = False
+            run.gone = run.leaving = run.sending = False
+            run.armed = None
             return run
         run.execution.close()
         return None
@@ -99,12 +104,12 @@ class Runner:
         if run.gone or run.leaving:
             return
         began = monotonic()
-        running_loop = asyncio.get_running_loop()
-        asyncio._set_running_loop(None)  # a handler that calls asyncio is told so, instead of hanging this loop
+        # A handler that calls asyncio is told so, instead of hanging this loop.
+        events._set_running_loop(None)  # noqa: SLF001 - what a loop does between two of its runs
         try:
             decision = run.execution.advance(self.agents.clock.now(), delivered)
         finally:
-            asyncio._set_running_loop(running_loop)
+            events._set_running_loop(self.agents.loop)  # noqa: SLF001
         took = monotonic() - began
         if took > SLOW:
             self.agents.log.warning(
@@ -123,7 +128,9 @@ class Runner:
             if running is not None:
                 self.agents.executor.abort(running, "its branch was cancelled")
         if decision.cancel_children:
-            self.agents.cancel_runs(decision.cancel_children, "nobody waits for it any more", lambda: self._commit(run, decision))
+            self.agents.cancel_runs(
+                decision.cancel_children, "nobody waits for it any more", lambda: self._commit(run, decision)
+            )
         else:
             self._commit(run, decision)
 
@@ -271,6 +278,12 @@ class Runner:
         if part.update.delay is not None:
             self.agents.wake_at(self.agents.clock.now() + part.update.delay)
 
+    def disowned(self, run: LiveRun) -> None:
+        """The run is another session's: somebody took it although the lease still held here."""
+        self.agents.log.warning("%s (%s) is owned elsewhere; it is dropped here", run.claimed.name, run.run_id)
+        self._drop(run)
+        self.live.pop(run.run_id, None)
+
     # news
 
     def hear(self, news: Sequence[Owned]) -> None:
@@ -324,13 +337,16 @@ class Runner:
     def drop_all(self) -> None:
         """The lease is lost: nothing of what is here may be written any more."""
         for run in list(self.live.values()):
-            run.gone = True
-            for running in run.calls.values():
-                self.agents.executor.abort(running, "the lease was lost")
-            run.execution.close()
+            self._drop(run)
         self.live.clear()
         self.drop_cache()
         self.agents.timers.clear()
+
+    def _drop(self, run: LiveRun) -> None:
+        run.gone = True
+        for running in run.calls.values():
+            self.agents.executor.abort(running, "the lease was lost")
+        run.execution.close()
 
     def drop_cache(self) -> None:
         """Forget the executions that wait; their runs are rows."""

@@ -13,11 +13,10 @@ import sys
 import threading
 from collections.abc import Callable, Sequence
 from types import TracebackType
-from typing import Any
+from typing import Any, Self
 
-from typing_extensions import Self
-
-from flowgen.app import App, app as default_app
+from flowgen.app import App
+from flowgen.app import app as default_app
 from flowgen.core.settings import Settings
 from flowgen.errors import DefinitionError
 from flowgen.postgres.opening import prepared_url
@@ -68,7 +67,7 @@ def run(
 
 
 class _signals:  # noqa: N801 - used as a with-statement's word
-    """SIGTERM and SIGINT stop the worker while the block runs; only in the main thread, which alone may set handlers."""
+    """SIGTERM and SIGINT stop the worker while the block runs; in the main thread, which alone may set handlers."""
 
     def __init__(self, worker: Worker) -> None:
         self._worker = worker

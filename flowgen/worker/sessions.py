@@ -15,7 +15,9 @@ __all__ = ["SessionHolder"]
 class SessionHolder:
     """The current session of a worker. Only the event loop's thread changes it."""
 
-    def __init__(self, session: Session, clock: DatabaseClock, log: logging.Logger, on_lost: Callable[[], None]) -> None:
+    def __init__(
+        self, session: Session, clock: DatabaseClock, log: logging.Logger, on_lost: Callable[[], None]
+    ) -> None:
         self.current = session
         self.clock = clock
         self.fenced = False

@@ -20,7 +20,8 @@ from uuid import UUID
 
 import attrs
 
-from flowgen.app import App, app as default_app
+from flowgen.app import App
+from flowgen.app import app as default_app
 from flowgen.core.settings import Settings
 from flowgen.errors import DatabaseError, DefinitionError
 from flowgen.postgres import database, workers
@@ -156,7 +157,7 @@ class _Supervisor:
         code = each.process.exitcode
         if code == 0:
             return
-        _log.warning("worker process %s died (exit code %s); its runs go on, and another one starts", each.process.pid, code)
+        _log.warning("worker process %s died (exit code %s); its runs go on elsewhere", each.process.pid, code)
         if each.session is not None:
             self._bury(each.session)
         if not self._stopping:

@@ -18,7 +18,7 @@ from uuid import UUID, uuid4
 
 from flowgen.app import App
 from flowgen.core.settings import Settings
-from flowgen.errors import DatabaseError, FlowgenError, LeaseLost
+from flowgen.errors import DatabaseError, LeaseLost
 from flowgen.postgres import claims, database, inbox, notifications, schedules, workers
 from flowgen.postgres.rows import Session
 from flowgen.worker.claimer import Claimer
@@ -112,6 +112,8 @@ class Worker:
         self._stop = asyncio.Event()
         self._forced = asyncio.Event()
         self._hint = asyncio.Event()
+        self._fenced = asyncio.Event()
+        self._look = asyncio.Event()
         async with AsyncExitStack() as stack:
             services = await enter_services(self.app.services, stack)
             await self._serve(services, drain, started)
@@ -242,7 +244,6 @@ class Worker:
     async def _news(self) -> None:
         """Requests and messages for the runs that are running here."""
         link = self._link("news")
-        self._look = asyncio.Event()
         while True:
             runner = self.runner
             assert runner is not None
@@ -266,7 +267,7 @@ class Worker:
 
     def _poke(self) -> None:
         """Something may be ready: for this worker, or for one that is idle."""
-        self._claimer.poke()
+        self._notified()
         self._hint.set()
 
     async def _hints(self) -> None:
@@ -336,16 +337,17 @@ class Worker:
     def _on_lost(self) -> None:
         assert self.runner is not None
         self.runner.drop_all()
+        self._fenced.set()
 
     async def _reregister(self) -> None:
         """After a lost lease: a new session, under a new id."""
         while True:
-            await asyncio.sleep(0.05)
-            if self._holder.fenced:
-                session, now = await self._register(self._control)
-                self._clock.heard(now)
-                self._holder.registered(session)
-                self._claimer.poke()
+            await self._fenced.wait()
+            self._fenced.clear()
+            session, now = await self._register(self._control)
+            self._clock.heard(now)
+            self._holder.registered(session)
+            self._claimer.poke()
 
     # the end
 
@@ -383,4 +385,3 @@ class Worker:
         self.runner.drop_all()
         await self._transactor.close()
         await asyncio.to_thread(self._heartbeat.join)
-
