@@ -12,8 +12,6 @@ import typer
 from flowgen.cli.options import Url
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from flowgen.app import App
 
 __all__ = ["find_app", "work"]
@@ -44,17 +42,16 @@ def work(
     settings = Settings.from_env(os.environ)
     app = find_app(module)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)-7s %(name)s: %(message)s")
-    options: dict[str, Any] = {
-        "app": app,
-        "queues": queue or None,
-        "concurrency": concurrency,
-        "processes": processes,
-        "drain": drain,
-        "migrate": migrate,
-        "settings": settings,
-    }
-    run: Callable[..., None] = getattr(flowgen, "run")  # noqa: B009 - imported when it is asked for
-    run(url, **options)
+    flowgen.run(
+        url,
+        app=app,
+        queues=queue or None,
+        concurrency=concurrency,
+        processes=processes,
+        drain=drain,
+        migrate=migrate,
+        settings=settings,
+    )
 
 
 def find_app(target: str) -> App:
