@@ -13,11 +13,12 @@ from enum import Enum
 from typing import Any, Protocol, TypeAlias
 
 import attrs
+from typing_extensions import TypeIs
 
 from flowgen.core.commands import Command
 from flowgen.errors import DuplicateNameError
 
-__all__ = ["Branch", "Composite", "Ended", "Join", "Leaf", "Names", "Phase", "is_flow"]
+__all__ = ["Branch", "Composite", "Ended", "Join", "Leaf", "Names", "Opened", "Phase", "is_flow"]
 
 FlowObject: TypeAlias = Generator[Any, Any, Any] | Coroutine[Any, Any, Any]
 
@@ -47,6 +48,8 @@ class Names:
     """The names of one scope: automatic ones are numbered, the author's are given once."""
 
     path: str
+    authored: bool = True
+    """The author named every scope on the path, so that a name in here means the same in every segment."""
     counters: dict[str, int] = attrs.field(factory=dict)
     taken: set[str] = attrs.field(factory=set)
 
@@ -71,7 +74,11 @@ class Names:
         return name if count == 1 else f"{name}#{count}"
 
     def copy(self) -> Names:
-        return Names(self.path, dict(self.counters), set(self.taken))
+        return Names(self.path, self.authored, dict(self.counters), set(self.taken))
+
+    def inline(self, name: str) -> Names:
+        """The names of a definition that runs inline in this scope."""
+        return Names(f"{self.path}{self.numbered(name)}/", authored=False)
 
 
 class Phase(Enum):
@@ -94,6 +101,8 @@ class Leaf:
     command: Command[Any]
     branch: Branch
     fingerprint: str
+    named: bool = False
+    """The author gave the name, so that a new segment keeps the outcome."""
     text: str | None = None
     """What `semantics.prepare` made of the command: the input of a child, the data of a checkpoint."""
     phase: Phase = Phase.NEW
@@ -102,9 +111,17 @@ class Leaf:
     message_key: str | None = None
     """Under which key of the mailbox its message comes."""
 
-    @property
-    def named(self) -> bool:
-        return self.command.options.name is not None
+
+@attrs.frozen(eq=False)
+class Opened:
+    """A flow that runs in a branch, with its scope of names."""
+
+    flow: object
+    name: str
+    names: Names
+
+    def copy(self) -> Opened:
+        return Opened(self.flow, self.name, self.names.copy())
 
 
 @attrs.define(eq=False)
@@ -119,17 +136,26 @@ class Branch:
     position: int = 0
     waiting: Leaf | Composite | None = None
     end: Ended | None = None
-    started: bool = False
     cancelled: bool = False
     """Cancelled was thrown in; whatever the flow does now, it ends as cancelled."""
+    cleanups: int = 0
+    """Commands that it yielded since."""
     last_failed: tuple[int, ...] = ()
-    """Indexes of the outcomes that failed last, as far as nothing was answered after."""
-    scopes: list[tuple[object, Names]] = attrs.field(factory=list)
+    """Indexes of the entries of the outcomes that failed last, as far as nothing was answered after."""
+    authored: bool = True
+    scopes: list[Opened] = attrs.field(init=False)
     """Inline definitions that are open, innermost last; the first is the branch's own."""
 
     def __attrs_post_init__(self) -> None:
-        if not self.scopes:
-            self.scopes.append((self.flow, Names(self.path)))
+        self.scopes = [Opened(self.flow, "", Names(self.path, self.authored))]
+
+    @property
+    def author(self) -> FlowObject | None:
+        """The flow that yielded what this branch runs: its own, or that of the nearest branch around it."""
+        branch = self
+        while branch.flow is None and branch.parent is not None:
+            branch = branch.parent.branch
+        return branch.flow
 
 
 @attrs.define(eq=False)
@@ -143,6 +169,8 @@ class Composite:
     children: list[Branch] = attrs.field(factory=list)
     open: int = 0
     """Branches that have not ended."""
+    plain: bool = True
+    """Every branch is a single command."""
     opening: bool = True
     """Its branches are being started: an end is looked at when all were."""
     decided: bool = False
@@ -150,6 +178,6 @@ class Composite:
     """The branch that waits for it is being cancelled: Cancelled is thrown when all branches have ended."""
 
 
-def is_flow(value: object) -> bool:
-    """Whether a composite can drive it: a generator or a coroutine."""
+def is_flow(value: object) -> TypeIs[FlowObject]:
+    """Whether a branch can drive it: a generator or a coroutine."""
     return inspect.isgenerator(value) or inspect.iscoroutine(value)

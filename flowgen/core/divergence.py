@@ -33,7 +33,7 @@ class Trail:
         leaf = _nearest(entry.key, leaves)
         recorded = _shown(entry.key, entry.fingerprint)
         if leaf is not None:
-            where = location(leaf.branch.flow)
+            where = location(leaf.branch.author)
             yields = f"{_shown(leaf.key, leaf.fingerprint)} at {where}"
         else:
             where = ""

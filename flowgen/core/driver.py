@@ -1,62 +1,55 @@
 """The loop over send, throw and close: drives the branches of one run over the outcomes that are delivered.
 
 It knows no command by name and no time; what a command means is asked of `flowgen.core.semantics`. A branch is driven
-only by a delivered outcome, by the end of its composite or by a cancellation, so its state is a function of the history.
+only by a delivered outcome, by the end of its composite or by a cancellation: its state is a function of the history.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from typing import Any
+from typing import Any, Final
 
 from flowgen.core import fingerprint, semantics
-from flowgen.core.branches import Branch, Composite, Ended, Leaf, Names, is_flow
-from flowgen.core.commands import Command, Flow, Step
-from flowgen.core.context import Context, View
-from flowgen.core.definitions import Definition
+from flowgen.core.branches import Branch, Composite, Ended, Leaf, Names, Opened
+from flowgen.core.commands import Command
+from flowgen.core.composing import compose
+from flowgen.core.context import View
 from flowgen.core.divergence import Trail
 from flowgen.core.entries import Entry, OutcomeKind
-from flowgen.core.frames import FlowObject, inline_definitions, location
-from flowgen.core.functions import ContextKind
-from flowgen.core.inputs import decode_input
-from flowgen.core.mistakes import explain, no_command
-from flowgen.errors import Cancelled, CodecError, DefinitionError
+from flowgen.core.frames import FlowObject, close_flow, inline_definitions, location
+from flowgen.core.history import History
+from flowgen.core.mistakes import explained, no_command
+from flowgen.errors import Cancelled, CodecError, DefinitionError, Divergence, StepInterrupted
 
-__all__ = ["Driver", "open_handler"]
+__all__ = ["MAX_CLEANUPS", "Driver"]
 
-
-def open_handler(definition: Definition[..., Any, Any], context: Context[Any], text: str) -> tuple[dict[str, Any], FlowObject]:
-    """The raw input, and the flow to drive. A plain task is a flow of one step. Raises CodecError for a bad input."""
-    raw, arguments = decode_input(definition, text)
-    args, kwargs = definition.function.binder.unbind(arguments)
-    if not definition.is_handler:
-        return raw, _single(definition, args, kwargs)
-    if definition.function.context is not ContextKind.NONE:
-        args = (context, *args)
-    flow: FlowObject = definition.fn(*args, **kwargs)
-    return raw, flow
-
-
-def _single(task: Definition[..., Any, Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Flow[Any]:
-    return (yield Step(task, *args, **kwargs))
+MAX_CLEANUPS: Final = 1000
+"""Commands that a branch may yield after Cancelled was thrown in; then it is closed as one that swallowed it."""
 
 
 class Driver:
     """The tree of branches of one run."""
 
-    def __init__(self, view: View, *, determinism: str, strict: bool, prologue: int | None, kept: list[Entry]) -> None:
-        """`strict`: no checkpoint with data was saved, so every recorded outcome must be asked for in order."""
+    def __init__(
+        self, view: View, history: History, *, determinism: str, yielded: list[Command[Any]] | None = None
+    ) -> None:
+        """What flows yield is appended to `yielded`."""
         self.view = view
         self.leaves: dict[str, Leaf] = {}
         self.fresh: deque[Leaf] = deque()
         self.prologue: int | None = None
         self.root_end: Ended | None = None
         self.cancel_reason: str | None = None
+        self.interrupted: set[int] = set()
+        """Indexes of failures that no policy may retry: whether the call took effect is not known."""
+        self.refused: Entry | None = None
+        """The outcome that does not fit the code, or cannot be read."""
         self._determinism = determinism
-        self._strict = strict
-        self._known_prologue = prologue
-        self._prologue_scopes: list[tuple[object, Names]] = []
-        self._kept: dict[str, Entry] = {entry.key: entry for entry in kept}
+        self._history = history
+        self._strict_until = history.strict_until
+        self._kept: dict[str, Entry] = {entry.key: entry for entry in history.kept}
+        self._yielded = yielded
+        self._prologue_scopes: list[Opened] = []
         self._early: dict[str, Entry] = {}
         self._segment: list[Entry] = []
         self._dead: set[str] = set()
@@ -64,20 +57,30 @@ class Driver:
         self._warnings: list[str] = []
         self._trail = Trail()
         self._root: Branch | None = None
+        self._driving: Branch | None = None
         view.checkpoint_was_read = self._checkpoint_was_read
 
     # what the interpreter asks
 
     @property
     def last_failed(self) -> tuple[int, ...]:
-        """Indexes of the failures that were last in their branches when the handler ended."""
+        """Indexes of the entries of the failures that were last in their branches when the handler ended."""
         return self._root.last_failed if self._root is not None else ()
+
+    @property
+    def cancelled(self) -> bool:
+        """Whether Cancelled was thrown into the handler before it ended."""
+        return self._root is not None and self._root.cancelled
 
     @property
     def joins_all(self) -> bool:
         """Whether the run goes on only when every command that it waits for has its outcome."""
         waiting = self._root.waiting if self._root is not None else None
-        return isinstance(waiting, Composite) and all(child.flow is None for child in waiting.children)
+        return isinstance(waiting, Composite) and waiting.plain
+
+    def is_dead(self, key: str) -> bool:
+        """Whether the command of this key was cut off with its branch."""
+        return key in self._dead
 
     def take_cut(self) -> list[Leaf]:
         """The leaves that were cut off since the last call."""
@@ -90,14 +93,13 @@ class Driver:
 
     # events
 
-    def begin(self, flow: FlowObject, *, drive: bool) -> None:
-        """Start the handler; without `drive` it is left unstarted, for a run that was cancelled before."""
+    def begin(self, flow: FlowObject) -> None:
+        """Start the handler."""
         self._root = Branch("", flow)
-        if drive:
-            self._drive(self._root, Ended())
+        self._drive(self._root, Ended())
 
-    def outcome(self, entry: Entry) -> None:
-        """Deliver an outcome. Raises Divergence when the code does not ask for it here."""
+    def outcome(self, entry: Entry, before: tuple[int, ...] = ()) -> None:
+        """Deliver an outcome; `before` are the other entries of its command. Raises Divergence and CodecError."""
         leaf = self.leaves.get(entry.key)
         if leaf is None:
             self._unasked(entry)
@@ -105,15 +107,27 @@ class Driver:
         self._check(leaf, entry)
         self._trail.delivered(entry)
         del self.leaves[entry.key]
-        branch = leaf.branch
-        branch.waiting = None
-        self._resume(branch, self._answer(leaf, entry))
+        leaf.branch.waiting = None
+        self._resume(leaf.branch, self._answer(leaf, entry, before))
+
+    def noted(self, entry: Entry) -> Leaf | None:
+        """The leaf that an entry without an outcome belongs to; None when nobody waits. Raises Divergence."""
+        leaf = self.leaves.get(entry.key)
+        if leaf is not None and entry.fingerprint is not None and entry.fingerprint != leaf.fingerprint:
+            self._check_kind(leaf, entry)
+        return leaf
+
+    def unasked_child(self, entry: Entry) -> None:
+        """A child was made for a command that is not asked for. Raises Divergence, unless that is no divergence."""
+        if self._is_strict(entry):
+            raise self._diverged(entry)
 
     def close_segment(self, entry: Entry) -> None:
         """A Checkpoint with data was committed: forget what the segment named by itself, and go on."""
         leaf = self.leaves.pop(entry.key)
-        self._strict = False
-        self._known_prologue = self.prologue
+        branch = leaf.branch
+        until = self.prologue if self._strict_until is None else min(self._strict_until, self.prologue or 0)
+        self._strict_until = until
         for each in self._segment:
             if each.named:
                 self._kept[each.key] = each
@@ -121,11 +135,7 @@ class Driver:
         self._segment.clear()
         self._early.clear()
         self._dead.clear()
-        branch = leaf.branch
-        saved = {id(flow): names for flow, names in self._prologue_scopes}
-        branch.scopes = [
-            (flow, saved[id(flow)].copy() if id(flow) in saved else Names(names.path)) for flow, names in branch.scopes
-        ]
+        branch.scopes = self._reopened(branch.scopes)
         branch.waiting = None
         self._resume(branch, Ended())
 
@@ -142,7 +152,9 @@ class Driver:
         self.close()
 
     def close(self) -> None:
-        """Close every flow; a handler that yields in `finally` or swallows GeneratorExit is left behind."""
+        """Close every flow; one that cannot be closed is left behind."""
+        # What finally blocks do now is no part of the run.
+        self.view.replaying = True
         if self._root is not None:
             self._close(self._root)
 
@@ -150,37 +162,67 @@ class Driver:
         if isinstance(branch.waiting, Composite):
             for child in branch.waiting.children:
                 self._close(child)
-        if branch.flow is not None and branch.end is None:
-            try:
-                branch.flow.close()
-            except BaseException as error:
-                self._warnings.append(f"a handler could not be closed ({explain(error)})")
+        if branch.flow is not None and branch.end is None and not close_flow(branch.flow):
+            self._warnings.append(f"a handler swallows GeneratorExit at {location(branch.flow)} and cannot be closed")
 
     # outcomes and branches
 
+    def _is_strict(self, entry: Entry) -> bool:
+        return self._strict_until is None or entry.index < self._strict_until
+
+    def _diverged(self, entry: Entry, leaf: Leaf | None = None) -> Divergence:
+        self.refused = entry
+        leaves = [leaf] if leaf is not None else list(self.leaves.values())
+        return self._trail.divergence(entry, leaves, ended=self.root_end is not None)
+
     def _unasked(self, entry: Entry) -> None:
-        kind = fingerprint.parse(entry.fingerprint)[0] if entry.fingerprint else ""
+        kind = fingerprint.parse(entry.fingerprint).kind if entry.fingerprint else ""
         if entry.key in self._dead or kind in semantics.SKIPPABLE:
             return
-        if not self._strict and entry.index >= (self._known_prologue or 0):
-            self._early[entry.key] = entry
-            return
-        raise self._trail.divergence(entry, list(self.leaves.values()), ended=self.root_end is not None)
+        if self._is_strict(entry):
+            raise self._diverged(entry)
+        self._early[entry.key] = entry
 
     def _check(self, leaf: Leaf, entry: Entry) -> None:
+        """Compare a recorded outcome with the command that it is for."""
         if entry.fingerprint is None or entry.fingerprint == leaf.fingerprint:
             return
-        recorded = fingerprint.parse(entry.fingerprint)
-        if recorded[:2] != fingerprint.parse(leaf.fingerprint)[:2] or self._determinism == "strict":
-            raise self._trail.divergence(entry, [leaf], ended=False)
+        self._check_kind(leaf, entry)
+        if self._determinism == "strict":
+            raise self._diverged(entry, leaf)
         self._warnings.append(
-            f"{leaf.key} was recorded with other arguments than {leaf.command!r} at {location(leaf.branch.flow)} has "
+            f"{leaf.key} was recorded with other arguments than {leaf.command!r} at {location(leaf.branch.author)} has "
             'now; the recorded outcome is used (determinism="strict" would park the run)'
         )
 
-    def _answer(self, leaf: Leaf, entry: Entry) -> Ended:
-        end = semantics.answer(leaf, entry)
-        leaf.branch.last_failed = (entry.index,) if end.error is not None else ()
+    def _check_kind(self, leaf: Leaf, entry: Entry) -> None:
+        assert entry.fingerprint is not None
+        recorded, ours = fingerprint.parse(entry.fingerprint), fingerprint.parse(leaf.fingerprint)
+        if recorded[:2] != ours[:2]:
+            raise self._diverged(entry, leaf)
+
+    def _recorded(self, leaf: Leaf) -> Entry | None:
+        """The outcome that is known before it is asked for: of a closed segment, or out of order."""
+        entry = self._early.pop(leaf.key, None)
+        if entry is not None and entry.fingerprint is not None:
+            if entry.fingerprint == leaf.fingerprint:
+                return entry
+            # The same key with other arguments belongs to another pass of the loop.
+            self._check_kind(leaf, entry)
+        entry = self._kept.get(leaf.key)
+        if entry is not None:
+            self._check(leaf, entry)
+        return entry
+
+    def _answer(self, leaf: Leaf, entry: Entry, before: tuple[int, ...] = ()) -> Ended:
+        try:
+            end = semantics.answer(leaf, entry)
+        except CodecError:
+            self.refused = entry
+            raise
+        leaf.branch.last_failed = (*before, entry.index) if end.error is not None else ()
+        if isinstance(end.error, StepInterrupted):
+            self.interrupted.update(leaf.branch.last_failed)
         if entry.status == OutcomeKind.VALUE and entry.value is not None:
             self.view.results[entry.key] = entry.value
         if self.prologue is not None and entry.index >= self.prologue:
@@ -197,64 +239,120 @@ class Driver:
         """Send an end into a branch and go on until it waits or ends itself."""
         flow = branch.flow
         assert flow is not None
-        branch.started = True
+        outer, self._driving = self._driving, branch
         answer: Ended | None = end
         while answer is not None:
             try:
                 yielded = flow.send(answer.value) if answer.error is None else flow.throw(answer.error)
             except StopIteration as stop:
-                self._ended(branch, Ended(stop.value))
-                return
+                answer, end = None, Ended(stop.value)
             except KeyboardInterrupt:
                 raise
             except BaseException as error:
-                self._ended(branch, Ended(error=explained(error)))
-                return
-            try:
+                answer, end = None, Ended(error=explained(error))
+            else:
+                if branch.cancelled and self._swallows(branch):
+                    end = Ended(error=Cancelled(self.cancel_reason))
+                    break
                 answer = self._place(branch, yielded)
-            except (DefinitionError, CodecError, TypeError) as error:
-                error.add_note(f"yielded at {location(flow)}")
-                answer = Ended(error=error)
+                if answer is None:
+                    self._driving = outer
+                    return
+        self._driving = outer
+        self._ended(branch, end)
+
+    def _swallows(self, branch: Branch) -> bool:
+        branch.cleanups += 1
+        if branch.cleanups <= MAX_CLEANUPS:
+            return False
+        self._warnings.append(
+            f"a handler went on for {MAX_CLEANUPS} commands after Cancelled was thrown in, at {location(branch.flow)}: "
+            "it swallows Cancelled, and was closed. Let it pass: use except Exception, or raise again"
+        )
+        if branch.flow is not None:
+            close_flow(branch.flow)
+        return True
+
+    # commands
 
     def _place(self, branch: Branch, yielded: object) -> Ended | None:
-        """Put a yielded command into the tree; its end when that is known at once."""
-        if not isinstance(yielded, Command):
-            raise no_command(yielded, location(branch.flow))
-        names = self._scope(branch)
-        if semantics.is_composite(yielded):
-            return self._open(branch, yielded, names.key(yielded))
-        text = semantics.prepare(yielded, in_branch=branch is not self._root, prologue=self.prologue)
-        leaf = Leaf(names.key(yielded), yielded, branch, yielded.fingerprint(), text)
-        entry = self._early.pop(leaf.key, None) or self._kept.get(leaf.key)
+        """Put what was yielded into the tree; its end when that is known at once, such as a mistake of the author's."""
+        placed: Leaf | Composite
+        try:
+            if not isinstance(yielded, Command):
+                raise no_command(yielded, location(branch.author))
+            if self._yielded is not None and branch.flow is not None:
+                self._yielded.append(yielded)
+            names = self._scope(branch)
+            placed = (
+                compose(branch, yielded, names)
+                if semantics.is_composite(yielded)
+                else self._leaf(branch, yielded, names)
+            )
+        except (DefinitionError, CodecError, TypeError) as error:
+            error.add_note(f"yielded at {location(branch.author)}")
+            return Ended(error=error)
+        if isinstance(placed, Composite):
+            return self._open(placed)
+        entry = self._recorded(placed)
         if entry is not None:
-            self._check(leaf, entry)
-            return self._answer(leaf, entry)
-        self.leaves[leaf.key] = leaf
-        self.fresh.append(leaf)
-        branch.waiting = leaf
+            return self._answer(placed, entry)
+        self.leaves[placed.key] = placed
+        self.fresh.append(placed)
+        branch.waiting = placed
         return None
+
+    def _leaf(self, branch: Branch, command: Command[Any], names: Names) -> Leaf:
+        root = self._root
+        text = semantics.prepare(
+            command,
+            in_branch=branch is not root,
+            prologue=self.prologue,
+            cancelled=root is not None and root.cancelled,
+        )
+        mark = command.fingerprint()
+        named = names.authored and command.options.name is not None
+        return Leaf(names.key(command), command, branch, mark, named, text)
 
     def _scope(self, branch: Branch) -> Names:
         scopes = branch.scopes
         depth = 1
         for flow, name in inline_definitions(branch.flow):
-            if depth >= len(scopes) or scopes[depth][0] is not flow:
+            if depth >= len(scopes) or scopes[depth].flow is not flow:
                 del scopes[depth:]
-                outer = scopes[-1][1]
-                scopes.append((flow, Names(f"{outer.path}{outer.numbered(name)}/")))
+                scopes.append(Opened(flow, name, scopes[-1].names.inline(name)))
             depth += 1
         del scopes[depth:]
-        return scopes[-1][1]
+        return scopes[-1].names
+
+    def _reopened(self, scopes: list[Opened]) -> list[Opened]:
+        """The scopes as they are after a restart that comes straight here from the end of the prologue."""
+        saved = {id(each.flow): each.names for each in self._prologue_scopes}
+        reopened: list[Opened] = []
+        for each in scopes:
+            if id(each.flow) in saved:
+                names = saved[id(each.flow)].copy()
+            else:
+                names = reopened[-1].names.inline(each.name) if reopened else Names("")
+            reopened.append(Opened(each.flow, each.name, names))
+        return reopened
+
+    def _checkpoint_was_read(self) -> None:
+        # A branch may look, but where it stands says nothing of the handler's own place.
+        if self.prologue is not None or self._driving is not self._root:
+            return
+        history, view = self._history, self.view
+        self.prologue = history.prologue or view.next_sequence
+        if history.base and history.saved_at is not None:
+            view.now = history.saved_at
+            view.next_sequence = max(view.next_sequence, history.base + 1)
+        if self._root is not None:
+            self._prologue_scopes = [each.copy() for each in self._root.scopes]
 
     # composites
 
-    def _open(self, branch: Branch, command: Command[Any], key: str) -> Ended | None:
-        join, parts = semantics.open_composite(command)
-        composite = Composite(command, join, branch)
-        for position, (part, flow) in enumerate(parts):
-            path = f"{key}/{part}/" if part else f"{key}/"
-            composite.children.append(_child(composite, position, path, flow))
-        composite.open = len(composite.children)
+    def _open(self, composite: Composite) -> Ended | None:
+        branch = composite.branch
         branch.waiting = composite
         for child in composite.children:
             if child.flow is not None:
@@ -263,16 +361,16 @@ class Driver:
                 answer = self._place(child, child.command)
                 if answer is not None:
                     self._ended(child, answer)
-        composite.opening = False
         if composite.decided:
             self._cancel_children(composite)
+        composite.opening = False
         if composite.open:
             return None
         branch.waiting = None
         return self._joined(composite)
 
     def _ended(self, branch: Branch, end: Ended) -> None:
-        if branch.cancelled and not isinstance(end.error, Cancelled) and end.error is None:
+        if branch.cancelled and end.error is None:
             end = Ended(error=Cancelled(self.cancel_reason))
         branch.end = end
         composite = branch.parent
@@ -280,8 +378,7 @@ class Driver:
             self.root_end = end
             return
         composite.open -= 1
-        decided = composite.decided or composite.join.ended(branch.position, end)
-        if decided and not composite.decided:
+        if not composite.decided and composite.join.ended(branch.position, end):
             composite.decided = True
             if not composite.opening:
                 self._cancel_children(composite)
@@ -294,7 +391,7 @@ class Driver:
             return Ended(error=Cancelled(self.cancel_reason))
         end = composite.join.result()
         failed = [index for child in composite.children for index in child.last_failed]
-        composite.branch.last_failed = tuple(failed) if end.error is not None else ()
+        composite.branch.last_failed = tuple(failed)
         return end
 
     # cancellation
@@ -315,45 +412,9 @@ class Driver:
         if waiting is not None:
             self._cut_leaf(waiting)
             branch.waiting = None
-        if branch.flow is None or not branch.started:
-            if branch.flow is not None:
-                branch.flow.close()
-            self._ended(branch, Ended(error=Cancelled(self.cancel_reason)))
-        else:
-            self._drive(branch, Ended(error=Cancelled(self.cancel_reason)))
+        self._resume(branch, Ended(error=Cancelled(self.cancel_reason)))
 
     def _cut_leaf(self, leaf: Leaf) -> None:
         if self.leaves.pop(leaf.key, None) is not None:
             self._dead.add(leaf.key)
             self._cut.append(leaf)
-
-    def _checkpoint_was_read(self) -> None:
-        if self.prologue is None:
-            self.prologue = self._known_prologue or self.view.next_sequence
-            if self._root is not None:
-                self._prologue_scopes = [(flow, names.copy()) for flow, names in self._root.scopes]
-
-
-def explained(error: BaseException) -> BaseException:
-    """The author's error; an asyncio call in a handler is told what to use instead."""
-    if isinstance(error, RuntimeError) and str(error) == "no running event loop":
-        told = DefinitionError(
-            "asyncio was called in a handler, which runs without an event loop: use Sleep for a wait, Step for I/O and "
-            "Gather for several things at once"
-        )
-        told.__cause__ = error
-        return told
-    return error
-
-
-def _child(composite: Composite, position: int, path: str, flow: Any) -> Branch:
-    if isinstance(flow, Command):
-        return Branch(path, None, flow, composite, position)
-    if not is_flow(flow):
-        raise DefinitionError(
-            f"{composite.command.kind} takes commands and flows, not {flow!r} of type {type(flow).__name__}"
-        )
-    frame = getattr(flow, "gi_frame", None) or getattr(flow, "cr_frame", None)
-    if frame is None or getattr(flow, "gi_suspended", False) or getattr(flow, "cr_suspended", False):
-        raise DefinitionError(f"the flow {flow.__qualname__} was given to a {composite.command.kind} a second time")
-    return Branch(path, flow, None, composite, position)

@@ -13,9 +13,9 @@ from uuid import UUID
 
 import attrs
 
+from flowgen.core import codec
 from flowgen.core.context import Saved
 from flowgen.core.entries import Entry, EntryKind
-from flowgen.core import codec
 
 __all__ = ["CommandState", "History", "saved_of", "set_aside_value"]
 
@@ -33,9 +33,12 @@ class CommandState:
     """It was begun by an earlier owner, who is gone."""
     armed_at: datetime | None = None
     child: UUID | None = None
+    indexes: tuple[int, ...] = ()
+    """Of the entries that were taken in: they go when the outcome is set aside."""
 
     def note(self, entry: Entry, replayed: bool) -> None:
         """Take in an entry that is not an outcome."""
+        self.indexes += (entry.index,)
         match entry.kind:
             case EntryKind.ATTEMPT:
                 self.attempts = entry.attempt or self.attempts + 1
@@ -62,37 +65,57 @@ class History:
     saved: Saved | None
     """The checkpoint that opened the current segment."""
     base: int
+    """Index of the checkpoint that opened the current segment; 0 when there is none."""
     prologue: int
+    """Entries below it are the prologue; 0 when there is no checkpoint."""
     next_index: int
+    saved_at: datetime | None = None
+    """When that checkpoint was recorded."""
+    strict_until: int | None = None
+    """Outcomes below it must be asked for in their order; None: all. A segment that starts in mid-loop, and a history
+    that was edited by setting aside, have outcomes that nobody asks for."""
 
     @classmethod
-    def of(cls, entries: Sequence[Entry], *, base: int = 0, prologue: int = 0, next_index: int | None = None) -> History:
+    def of(
+        cls, entries: Sequence[Entry], *, base: int = 0, prologue: int = 0, next_index: int | None = None
+    ) -> History:
         """Sort the entries of a run, in index order, for replay. `base` 0 means that there is no checkpoint."""
-        aside: set[int] = set()
-        below = 0
-        for entry in entries:
-            if entry.kind == EntryKind.SET_ASIDE:
-                value = json.loads(entry.value or "{}")
-                aside.update(value.get("indexes", ()))
-                below = max(below, value.get("below", 0))
+        aside, below = _set_aside(entries)
+        if base < below:
+            base = prologue = 0
         ordered: list[Entry] = []
         kept: list[Entry] = []
         saved: Saved | None = None
+        saved_at: datetime | None = None
         for entry in entries:
             if entry.kind == EntryKind.SET_ASIDE or entry.index in aside or entry.index < below:
                 continue
             if entry.kind == EntryKind.CHECKPOINT:
                 if entry.index == base:
-                    saved = saved_of(entry)
+                    saved, saved_at = saved_of(entry), entry.recorded_at
             elif entry.index < prologue or entry.index >= base or not base:
                 ordered.append(entry)
             elif entry.named and entry.kind == EntryKind.OUTCOME:
                 kept.append(entry)
         if next_index is None:
-            next_index = entries[-1].index + 1 if entries else 0
-        if base < below:
-            base = prologue = 0
-        return cls(ordered, kept, saved, base, prologue, next_index)
+            next_index = entries[-1].index + 1 if entries else 1
+        bounds = [index for index in aside if index >= below]
+        if base:
+            bounds.append(prologue)
+        strict_until = min(bounds, default=None)
+        return cls(ordered, kept, saved, base, prologue, max(next_index, 1), saved_at, strict_until)
+
+
+def _set_aside(entries: Sequence[Entry]) -> tuple[set[int], int]:
+    """The indexes that were set aside, and below which index everything was."""
+    aside: set[int] = set()
+    below = 0
+    for entry in entries:
+        if entry.kind == EntryKind.SET_ASIDE:
+            value = json.loads(entry.value or "{}")
+            aside.update(value.get("indexes", ()))
+            below = max(below, value.get("below", 0))
+    return aside, below
 
 
 def saved_of(entry: Entry) -> Saved:

@@ -9,10 +9,14 @@ from collections.abc import Mapping
 from typing import Any
 
 from flowgen.core import codec
+from flowgen.core.branches import FlowObject, is_flow
+from flowgen.core.commands import Flow, Step
+from flowgen.core.context import Context
 from flowgen.core.definitions import Definition
-from flowgen.errors import CodecError
+from flowgen.core.functions import ContextKind
+from flowgen.errors import CodecError, DefinitionError
 
-__all__ = ["decode_input", "encode_input"]
+__all__ = ["decode_input", "encode_input", "open_handler"]
 
 
 def encode_input(definition: Definition[..., Any, Any] | None, name: str, arguments: object) -> str:
@@ -40,5 +44,33 @@ def decode_input(definition: Definition[..., Any, Any], text: str) -> tuple[dict
         else:
             raw = binder.bind((raw,), {})
     except TypeError as error:
-        raise CodecError(f"the input does not fit the signature of {definition!r} ({definition.location}): {error}") from None
+        raise CodecError(
+            f"the input does not fit the signature of {definition!r} ({definition.location}): {error}"
+        ) from None
     return dict(raw), dict(binder.decode_arguments(raw))
+
+
+def open_handler(
+    definition: Definition[..., Any, Any], context: Context[Any], text: str
+) -> tuple[dict[str, Any], FlowObject]:
+    """The raw input, and the flow to drive. A plain task is a flow of one step.
+
+    Raises CodecError for a bad input, and whatever a wrapper around the handler raises.
+    """
+    raw, arguments = decode_input(definition, text)
+    args, kwargs = definition.function.binder.unbind(arguments)
+    if not definition.is_handler:
+        return raw, _single(definition, args, kwargs)
+    if definition.function.context is not ContextKind.NONE:
+        args = (context, *args)
+    flow = definition.fn(*args, **kwargs)
+    if not is_flow(flow):
+        raise DefinitionError(
+            f"{definition!r} ({definition.location}) gave {flow!r}, not a generator or coroutine: what wraps its "
+            "function must return what the function returns"
+        )
+    return raw, flow
+
+
+def _single(task: Definition[..., Any, Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Flow[Any]:
+    return (yield Step(task, *args, **kwargs))

@@ -8,12 +8,37 @@ from flowgen.core.commands import Command
 from flowgen.core.definitions import Call, Definition
 from flowgen.errors import DefinitionError
 
-__all__ = ["explain", "no_command"]
+__all__ = ["explained", "no_command", "no_flow"]
 
 
 def no_command(yielded: object, where: str) -> DefinitionError:
     """The error for a yielded value that is not a command: what it is, and what was probably meant."""
-    return DefinitionError(f"the handler yielded {_shown(yielded)} at {where}, which is not a command: {_hint(yielded)}")
+    error = DefinitionError(
+        f"the handler yielded {_shown(yielded)} at {where}, which is not a command: {_hint(yielded)}"
+    )
+    if inspect.iscoroutine(yielded):
+        yielded.close()  # else Python warns that it was never awaited, on top
+    return error
+
+
+def no_flow(inside: object, kind: str) -> DefinitionError:
+    """The error for what a composite cannot drive: a flow that was driven before, or is driven elsewhere."""
+    name = getattr(inside, "__qualname__", None) or _shown(inside)
+    return DefinitionError(
+        f"the flow {name} was given to a {kind} a second time: a flow runs once, call its function again"
+    )
+
+
+def explained(error: BaseException) -> BaseException:
+    """The author's error; an asyncio call in a handler is told what to use instead."""
+    if isinstance(error, RuntimeError) and str(error) == "no running event loop":
+        told = DefinitionError(
+            "asyncio was called in a handler, which runs without an event loop: use Sleep for a wait, Step for I/O and "
+            "Gather for several things at once"
+        )
+        told.__cause__ = error
+        return told
+    return error
 
 
 def _shown(value: object) -> str:
@@ -40,8 +65,3 @@ def _hint(value: object) -> str:
     if callable(value):
         return "use Step(function, ...)"
     return "a handler yields Step, Sleep, Invoke and the other commands of flowgen"
-
-
-def explain(error: BaseException) -> str:
-    """One line about an error of the author's."""
-    return f"{type(error).__name__}: {error}"

@@ -7,9 +7,7 @@ sent; `open_composite` gives the branches of a command that is made from other c
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
-from typing_extensions import assert_never
+from typing import TYPE_CHECKING, Any, assert_never
 
 from flowgen.core.branches import Ended, Join, Leaf
 from flowgen.core.commands import (
@@ -75,20 +73,25 @@ def ask(leaf: Leaf, asking: Asking) -> None:
             assert_never(command)
 
 
-def prepare(command: Command[Any], *, in_branch: bool, prologue: int | None) -> str | None:
+def prepare(command: Command[Any], *, in_branch: bool, prologue: int | None, cancelled: bool) -> str | None:
     """Refuse a command that cannot be carried out here, and encode what it stores, while its author can be shown where.
 
     Raises DefinitionError, CodecError or TypeError.
     """
     match command:
+        case Step() | Transaction():
+            steps.prepare(command)
+            return None
         case Checkpoint():
-            return checkpoints.prepare(command, in_branch=in_branch, prologue=prologue)
+            return checkpoints.prepare(command, in_branch=in_branch, prologue=prologue, cancelled=cancelled)
         case Invoke() | Start():
             return children.prepare(command)
         case Schedule():
             return schedules.prepare(command)
-        case _:
+        case Sleep() | Wait() | Unschedule() | Now() | Uuid() | Random():
             return None
+        case _:
+            raise DefinitionError(f"{command!r} is a command of your own: flowgen knows what its own commands mean")
 
 
 def answer(leaf: Leaf, entry: Entry) -> Ended:
@@ -104,7 +107,7 @@ def answer(leaf: Leaf, entry: Entry) -> Ended:
         case Start():
             return children.answer_start(leaf, command, entry)
         case Now() | Uuid() | Random():
-            return facts.answer(command, entry)
+            return facts.answer(leaf, command, entry)
         case Gather() | Scope():
             raise AssertionError(f"{command.kind} has no outcome of its own")
         case _:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from datetime import datetime
-from typing import Any
 
 import attrs
 
@@ -31,7 +30,6 @@ class Asking:
     prologue: int | None
     """Where the prologue ended; None when the handler has not read its checkpoint."""
 
-
     def record(self, leaf: Leaf, entry: Entry) -> None:
         """Commit an entry of the leaf; it is asked again, or answered, when the entry is delivered."""
         self.draft.entries.append(entry)
@@ -44,9 +42,7 @@ class Asking:
         leaf.message_key = message_key
 
 
-def outcome(
-    leaf: Leaf, status: OutcomeKind, value: str | None, *, attempt: int | None = None
-) -> Entry:
+def outcome(leaf: Leaf, status: OutcomeKind, value: str | None, *, attempt: int | None = None) -> Entry:
     """The OUTCOME entry of a leaf."""
     return Entry(
         -1,

@@ -21,12 +21,18 @@ Read the checkpoint first, so that a resumed handler knows where to go on:
 """
 
 
-def prepare(command: Checkpoint, *, in_branch: bool, prologue: int | None) -> str | None:
-    """The data as JSON; None for a bare one. Raises DefinitionError, with the idiom, where a resume could not use it."""
-    if not command.has_data:
+def prepare(command: Checkpoint, *, in_branch: bool, prologue: int | None, cancelled: bool) -> str | None:
+    """The data as JSON; None for a bare one. Raises DefinitionError, with the idiom, where a resume could not use it.
+
+    In a run that is being cancelled it is a bare one: nothing resumes from there, and what is recorded of the
+    cancellation stays in its segment.
+    """
+    if not command.has_data or cancelled:
         return None
     if in_branch:
-        raise DefinitionError("a Checkpoint with data stands inside a branch or scope; yield it from the handler itself")
+        raise DefinitionError(
+            "a Checkpoint with data stands inside a branch or scope; yield it from the handler itself"
+        )
     if prologue is None:
         raise DefinitionError(
             "a Checkpoint with data in a handler that has not read its checkpoint: after a restart it would begin "
@@ -37,7 +43,7 @@ def prepare(command: Checkpoint, *, in_branch: bool, prologue: int | None) -> st
 
 
 def ask(leaf: Leaf, command: Checkpoint, asking: Asking) -> None:
-    if not command.has_data:
+    if leaf.text is None:
         asking.record(leaf, outcome(leaf, OutcomeKind.VALUE, "null"))
         return
     asking.draft.checkpoint = asking.prologue

@@ -62,18 +62,25 @@ def ask_start(leaf: Leaf, command: Start[Any], asking: Asking) -> None:
 
 
 def ask_wait(leaf: Leaf, command: Wait[Any], asking: Asking) -> None:
-    if command.options.timeout is not None and asking.state.armed_at is None and not asking.mailbox.get(command.ref.key):
+    if (
+        command.options.timeout is not None
+        and asking.state.armed_at is None
+        and not asking.mailbox.get(command.ref.key)
+    ):
         asking.record(leaf, Entry(-1, EntryKind.ARMED, leaf.key, leaf.fingerprint, delay=command.options.timeout))
         return
     _ask_for_end(leaf, command.ref.key, command.ref.run_id, command.options.on_timeout, asking)
 
 
 def _ask_for_end(leaf: Leaf, message_key: str, child: UUID, on_timeout: str, asking: Asking) -> None:
-    messages = asking.mailbox.get(message_key)
+    messages = asking.mailbox.get(message_key, [])
     due_at = asking.state.armed_at
-    if messages:
-        message = messages.pop(0)
-        asking.draft.consumed.append(message.id)
+    message = next((message for message in messages if _is_of(message, child)), None)
+    if message is not None:
+        if isinstance(leaf.command, Invoke):
+            messages.remove(message)
+            asking.draft.consumed.append(message.id)
+        # What Wait was told stays in the inbox, for a second Wait and for a retry, until the run ends.
         asking.record(leaf, _end(leaf, message))
     elif due_at is not None and due_at <= asking.now:
         if on_timeout == "cancel":
@@ -81,6 +88,12 @@ def _ask_for_end(leaf: Leaf, message_key: str, child: UUID, on_timeout: str, ask
         asking.record(leaf, outcome(leaf, OutcomeKind.TIMEOUT, None))
     else:
         asking.wait(leaf, due_at, message_key)
+
+
+def _is_of(message: Message, child: UUID) -> bool:
+    """A key is used again in the next segment: the child of the same key there is another one."""
+    run_id = json.loads(message.payload).get("run_id")
+    return run_id is None or run_id == str(child)
 
 
 def _end(leaf: Leaf, message: Message) -> Entry:

@@ -26,8 +26,8 @@ def ask(leaf: Leaf, command: Now | Uuid | Random, asking: Asking) -> None:
     asking.record(leaf, outcome(leaf, OutcomeKind.VALUE, codec.encode(value, _type(command))))
 
 
-def answer(command: Now | Uuid | Random, entry: Entry) -> Ended:
-    return Ended(codec.decode(entry.value or "null", _type(command)))
+def answer(leaf: Leaf, command: Now | Uuid | Random, entry: Entry) -> Ended:
+    return Ended(codec.decode(entry.value or "null", _type(command), what=f"the value of {leaf.key}"))
 
 
 def _type(command: Now | Uuid | Random) -> type:

@@ -6,6 +6,8 @@ from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
+import attrs
+
 from flowgen.core import codec
 from flowgen.core.branches import Ended, Leaf, Phase
 from flowgen.core.commands import Step, Transaction
@@ -16,12 +18,29 @@ from flowgen.core.failures import failure_from, failure_from_json, failure_to_js
 from flowgen.core.history import CommandState
 from flowgen.core.retry import DEFAULT_STEP, Retry, next_wait
 from flowgen.core.semantics.asking import Asking, outcome
-from flowgen.errors import CodecError, Failure, StepFailed, StepInterrupted, StepTimedOut
+from flowgen.errors import (
+    CodecError,
+    DefinitionError,
+    Failure,
+    OutcomeError,
+    PermanentError,
+    StepFailed,
+    StepInterrupted,
+    StepTimedOut,
+)
 
-__all__ = ["NEAR", "answer", "ask", "policy", "settle"]
+__all__ = ["NEAR", "answer", "ask", "is_permanent", "policy", "prepare", "settle"]
 
 NEAR = timedelta(seconds=5)
 """A wait for the next attempt that is shorter keeps the lease; a longer one hangs up."""
+
+
+def prepare(command: Step[Any] | Transaction[Any]) -> None:
+    """Raises DefinitionError for a function without a name that its outcome could be kept under."""
+    if not command.target:
+        raise DefinitionError(
+            f"{type(command).__name__} of {command.fn!r}: it has no name of its own, give it .opts(name=)"
+        )
 
 
 def policy(command: Step[Any] | Transaction[Any]) -> Retry:
@@ -87,16 +106,30 @@ def settle(leaf: Leaf, result: Result, state: CommandState, run: UUID) -> Entry:
         try:
             text = codec.encode(result.value, command.function.result_type, what=f"the result of {leaf.key}")
         except CodecError as refused:
-            return outcome(leaf, OutcomeKind.FAILURE, failure_to_json(failure_from(refused)), attempt=attempt)
+            return outcome(
+                leaf, OutcomeKind.FAILURE, failure_to_json(_permanent(failure_from(refused))), attempt=attempt
+            )
         return outcome(leaf, OutcomeKind.VALUE, text, attempt=attempt)
     retry = policy(command)
     error = result.error if isinstance(result, Raised) else _timed_out(leaf, result)
     wait = next_wait(retry, error, attempt, f"{run}/{leaf.key}")
-    failure = failure_to_json(failure_from(error))
+    failure = failure_from(error)
     if wait is None:
         status = OutcomeKind.TIMEOUT if isinstance(result, TimedOut) else OutcomeKind.FAILURE
-        return outcome(leaf, status, failure, attempt=attempt)
-    return Entry(-1, EntryKind.ATTEMPT, leaf.key, leaf.fingerprint, attempt=attempt, value=failure, delay=wait)
+        if isinstance(error, PermanentError | CodecError | DefinitionError):
+            failure = _permanent(failure)
+        return outcome(leaf, status, failure_to_json(failure), attempt=attempt)
+    text = failure_to_json(failure)
+    return Entry(-1, EntryKind.ATTEMPT, leaf.key, leaf.fingerprint, attempt=attempt, value=text, delay=wait)
+
+
+def _permanent(failure: Failure) -> Failure:
+    return attrs.evolve(failure, details={**failure.details, "permanent": True})
+
+
+def is_permanent(error: OutcomeError) -> bool:
+    """Whether no policy may try again what this came from, whatever its attempts were."""
+    return isinstance(error, StepInterrupted) or error.failure.details.get("permanent") is True
 
 
 def _timed_out(leaf: Leaf, result: TimedOut) -> StepTimedOut:
@@ -105,7 +138,9 @@ def _timed_out(leaf: Leaf, result: TimedOut) -> StepTimedOut:
 
 def answer(leaf: Leaf, command: Step[Any] | Transaction[Any], entry: Entry) -> Ended:
     if entry.status == OutcomeKind.VALUE:
-        return Ended(codec.decode(entry.value or "null", command.function.result_type, what=f"the result of {leaf.key}"))
+        return Ended(
+            codec.decode(entry.value or "null", command.function.result_type, what=f"the result of {leaf.key}")
+        )
     failure = failure_from_json(entry.value or "null")
     attempts = entry.attempt or 1
     tried = f"{leaf.key} failed after {attempts} attempt{'s' if attempts != 1 else ''}: {failure}"

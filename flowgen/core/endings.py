@@ -1,0 +1,107 @@
+"""What a run comes to: its handler's end, its deadline, a retry, and the orders of an operator."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+import attrs
+
+from flowgen.core import codec
+from flowgen.core.branches import Ended
+from flowgen.core.context import RunFacts
+from flowgen.core.decision import Cancelled, Completed, Draft, Failed, Finish, Parked, Restarted
+from flowgen.core.definitions import Definition
+from flowgen.core.driver import Driver
+from flowgen.core.entries import Entry, EntryKind, Message, MessageKind
+from flowgen.core.failures import failure_from
+from flowgen.core.history import set_aside_value
+from flowgen.core.retry import next_wait
+from flowgen.core.semantics.steps import is_permanent
+from flowgen.errors import CodecError, Failure, OutcomeError, StepFailed
+
+__all__ = ["Ending", "finished", "obey", "overdue", "set_aside"]
+
+
+@attrs.frozen
+class Ending:
+    """Whose end it is."""
+
+    definition: Definition[..., Any, Any]
+    facts: RunFacts
+    driver: Driver
+
+
+def finished(ending: Ending, end: Ended) -> Finish:
+    """What the handler's end makes of the run."""
+    definition = ending.definition
+    if ending.driver.cancelled:
+        return Cancelled(ending.driver.cancel_reason)
+    if end.error is None:
+        try:
+            return Completed(codec.encode(end.value, definition.function.result_type, what="the result"))
+        except CodecError as refused:
+            return Failed(failure_from(refused))
+    error = end.error
+    failure = failure_from(error)
+    if isinstance(error, OutcomeError):
+        cause = error.failure
+        if isinstance(error, StepFailed) and not definition.is_handler:
+            return Failed(cause)
+        told = {"type": cause.type, "message": cause.message}
+        failure = Failure(failure.type, failure.message, failure.traceback, {"cause": told})
+        if is_permanent(error):
+            return Failed(failure)
+    if not definition.is_handler:
+        return Failed(failure)
+    return Failed(failure, next_wait(definition.options.retry, error, ending.facts.attempt, str(ending.facts.uuid)))
+
+
+def overdue(ending: Ending, deadline: datetime) -> Finish:
+    """What a deadline makes of a run that has not ended."""
+    if ending.driver.cancelled:
+        return Cancelled(ending.driver.cancel_reason)
+    message = f"{ending.definition.name} was not finished at its deadline {deadline.isoformat()}"
+    return Failed(Failure("RunTimedOut", message))
+
+
+def obey(
+    ending: Ending,
+    order: Message,
+    finish: Finish | None,
+    draft: Draft,
+    undelivered: Sequence[Entry],
+    next_index: int,
+) -> Finish | None:
+    """Carry out what a client or an operator asked for; what the run comes to then."""
+    said = codec.decode(order.payload) or {}
+    if order.kind == MessageKind.ACCEPT:
+        if not isinstance(finish, Parked):
+            return finish
+        who, why = str(said.get("by") or "operator"), str(said.get("reason") or "accepted")
+        set_aside(draft, [entry.index for entry in undelivered], why, who)
+        # Nobody will ask for them: the code that goes on makes children of its own.
+        made = [entry for entry in undelivered if entry.kind == EntryKind.CHILD]
+        draft.cancel_children.extend(UUID(codec.decode(entry.value or '""')) for entry in made)
+        return Restarted()
+    who = str(said.get("who") or "client")
+    if isinstance(finish, Completed | Cancelled):
+        return finish
+    if said.get("from_scratch"):
+        set_aside(draft, [], "retry from scratch", who, below=next_index)
+        ending.driver.cut_all()
+        return Restarted()
+    if isinstance(finish, Failed):
+        set_aside(draft, ending.driver.last_failed, "retry", who)
+        return Restarted()
+    return finish
+
+
+def set_aside(draft: Draft, indexes: Sequence[int], why: str, who: str, *, below: int = 0) -> None:
+    """Record that these entries, and all below `below`, answer no longer."""
+    if indexes or below:
+        value = set_aside_value(indexes, why, who, below=below)
+        # Named, so that it is kept when the segment is closed: it may be about the prologue.
+        draft.entries.append(Entry(-1, EntryKind.SET_ASIDE, "", value=value, named=True))
