@@ -16,6 +16,7 @@ import attrs
 
 from flowgen.app import App
 from flowgen.client import results, starting
+from flowgen.client.clock import monotonic
 from flowgen.client.plans import Bell, Plan, ask
 from flowgen.client.queries import RunId, RunQuery, candidates, cursor_of
 from flowgen.client.runs import HistoryItem, Snapshot, history_items
@@ -44,6 +45,7 @@ class Operations:
 
     settings: Settings
     app: App
+    clock: Callable[[], float] = monotonic
     waiters: Waiters = attrs.field(factory=Waiters)
 
     # starting and waiting
@@ -63,7 +65,8 @@ class Operations:
             definition = self.definition(row)
         annotation = Any if definition is None else definition.function.result_type
         missing = results.no_run(self.settings.schema, shown)
-        return (yield from results.result(uuid, shown, annotation, self.waiters, bell, timeout, missing))
+        awaited = results.Awaited(run_id=uuid, shown=shown, annotation=annotation, missing=missing)
+        return (yield from results.result(awaited, self.waiters, bell, timeout, self.clock))
 
     # reading
 

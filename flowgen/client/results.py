@@ -7,10 +7,12 @@ is waited out. The invariant: a wait that makes no headway is never silent: afte
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from typing import Any, Final
 from uuid import UUID
 
-from flowgen.client.clock import monotonic
+import attrs
+
 from flowgen.client.plans import Bell, Do, Pause, Plan, ask
 from flowgen.client.runs import failure_of
 from flowgen.client.waiters import Ticket, Waiters
@@ -22,7 +24,7 @@ from flowgen.errors import DatabaseError, Failure, RunCancelled, RunFailed, RunN
 from flowgen.postgres import observe
 from flowgen.postgres.rows import Ended
 
-__all__ = ["explained", "no_run", "result"]
+__all__ = ["Awaited", "explained", "no_run", "result"]
 
 logger = logging.getLogger("flowgen")
 
@@ -48,34 +50,40 @@ def explained(run_id: UUID) -> Plan[Why | None]:
     return None if row is None or seen is None else explain(row, seen)
 
 
-def result(
-    run_id: UUID,
-    shown: str,
-    annotation: Any,
-    waiters: Waiters,
-    bell: Bell,
-    timeout: Duration | None,
-    missing: Exception,
-) -> Plan[Any]:
-    """Wait for the end and give the result.
+@attrs.frozen(kw_only=True)
+class Awaited:
+    """Which run, and what its waiter knows of it."""
 
-    Raises RunFailed, RunCancelled, RunNotFinished when `timeout` passes first, `missing` when there is no such run.
+    run_id: UUID
+    shown: str
+    """Its id, for messages."""
+    annotation: Any
+    missing: RunNotFound
+    """What to raise when there is no such run."""
+
+
+def result(
+    run: Awaited, waiters: Waiters, bell: Bell, timeout: Duration | None, clock: Callable[[], float]
+) -> Plan[Any]:
+    """Wait for the end and give the result; `clock` is monotonic, in seconds.
+
+    Raises RunFailed, RunCancelled, RunNotFound, or RunNotFinished when `timeout` passes first.
     """
     limit = None if timeout is None else as_timedelta(timeout, what="timeout").total_seconds()
-    began = monotonic()
-    ticket = waiters.join(run_id, bell)
+    began = clock()
+    ticket = waiters.join(run.run_id, bell)
     try:
-        ended = yield from _wait(ticket, waiters, shown, began, None if limit is None else began + limit)
+        ended = yield from _wait(ticket, waiters, run.shown, None if limit is None else began + limit, clock)
     finally:
         waiters.leave(ticket)
     if ended is None:
-        why = yield from explained(run_id)
+        why = yield from explained(run.run_id)
         if why is None:
-            raise missing
-        raise RunNotFinished(f"run {shown} has not ended within {timeout!r}: {why}")
+            raise run.missing
+        raise RunNotFinished(f"run {run.shown} has not ended within {timeout!r}: {why}")
     if ended.status == observe.MISSING:
-        raise missing
-    return outcome(ended, shown, annotation)
+        raise run.missing
+    return outcome(ended, run.shown, run.annotation)
 
 
 def outcome(ended: Ended, shown: str, annotation: Any) -> Any:
@@ -88,11 +96,14 @@ def outcome(ended: Ended, shown: str, annotation: Any) -> Any:
     raise RunFailed(shown, failure or Failure("Failure", "no error was recorded"))
 
 
-def _wait(ticket: Ticket, waiters: Waiters, shown: str, began: float, until: float | None) -> Plan[Ended | None]:
+def _wait(
+    ticket: Ticket, waiters: Waiters, shown: str, until: float | None, clock: Callable[[], float]
+) -> Plan[Ended | None]:
+    began = clock()
     look_at: float | None = began + _QUIET
     away_since: float | None = None
     while True:
-        ended, now = ticket.ended, monotonic()
+        ended, now = ticket.ended, clock()
         if ended is not None:
             return ended
         if until is not None and now >= until:
@@ -112,7 +123,7 @@ def _wait(ticket: Ticket, waiters: Waiters, shown: str, began: float, until: flo
                 if not error.transient or now - away_since > _OUTAGE:
                     raise
                 pause = _RETRY
-        now = monotonic()
+        now = clock()
         pause = min([pause, *(at - now for at in (until, look_at) if at is not None)])
         if pause > 0 and ticket.ended is None:
             yield Pause(pause, ticket.bell)

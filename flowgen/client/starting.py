@@ -102,22 +102,27 @@ def _start(rows: Sequence[NewRun], *, atomic: bool) -> Op[list[tuple[RunRow, boo
     if atomic:
         yield Begin()
     started = yield from runs.start(rows)
-    result = [_outcome(row, started) for row in rows] if started.existing else [_new(row, started.now) for row in rows]
+    created = set(started.created)
+    result: list[tuple[RunRow, bool]] = []
+    for row in rows:
+        if row.id is None or row.run_id in created:
+            created.discard(row.run_id)
+            result.append((_new(row, started.now), False))
+        else:
+            existing = started.existing[row.run_id]
+            _check_same(existing, row)
+            result.append((existing, True))
     if atomic:
         yield Commit()
     return result
 
 
-def _outcome(row: NewRun, started: runs.Started) -> tuple[RunRow, bool]:
-    existing = started.existing.get(row.run_id)
-    if existing is None:
-        return _new(row, started.now)
+def _check_same(existing: RunRow, row: NewRun) -> None:
     if existing.name != row.name or not _equal(existing.input, row.input):
         raise RunExists(
             f"the run {row.id!r} exists: it is {_shown(existing.name, existing.input)}, and "
             f"{_shown(row.name, row.input)} was to be started. Give the new run another id, or start the same call"
         )
-    return existing, True
 
 
 def _equal(one: str, other: str) -> bool:
@@ -133,7 +138,7 @@ def _shown(name: str, text: str) -> str:
     return f"{name} with the input {text if len(text) <= _SHOWN else text[: _SHOWN - 3] + '...'}"
 
 
-def _new(row: NewRun, now: datetime) -> tuple[RunRow, bool]:
+def _new(row: NewRun, now: datetime) -> RunRow:
     """What the insert wrote, without reading it back."""
     deadline = None if row.deadline is None else now + row.deadline
     wake = row.at if row.at is not None else now if row.delay is None else now + row.delay
@@ -167,4 +172,4 @@ def _new(row: NewRun, now: datetime) -> tuple[RunRow, bool]:
         owner=None,
         request=0,
         mail=0,
-    ), False
+    )

@@ -35,10 +35,14 @@ def run_id_for(schema: Schema, id: str) -> UUID:
 
 @attrs.frozen
 class Started:
-    """What a start came to: the database's time, and the runs that existed already, by UUID."""
+    """What a start came to. Runs without an author's id are always created."""
 
     now: datetime
+    """The database's time."""
+    created: frozenset[UUID]
+    """Those with an author's id that were inserted."""
     existing: dict[UUID, RunRow]
+    """Those that were there already, also when an earlier row of the same start had made them."""
 
 
 def start(rows: Sequence[NewRun]) -> Op[Started]:
@@ -48,17 +52,18 @@ def start(rows: Sequence[NewRun]) -> Op[Started]:
     """
     wanted = list(rows)
     now: datetime | None = None
+    created: set[UUID] = set()
     existing: dict[UUID, RunRow] = {}
     for _ in range(_START_ROUNDS):
         [(clock, inserted)] = yield Statement("start", _columns(wanted))
         now = now or clock
+        created.update(inserted)
         left = _not_inserted(wanted, inserted)
-        if not left:
-            return Started(now, existing)
-        existing.update((yield from get(list({row.run_id for row in left}))))
+        if left:
+            existing.update((yield from get(list({row.run_id for row in left}))))
         wanted = [row for row in left if row.run_id not in existing]
         if not wanted:
-            return Started(now, existing)
+            return Started(now, frozenset(created), existing)
     raise DatabaseError(
         f"The run {wanted[0].id!r} was deleted as often as it was started: start it again", transient=True
     )
