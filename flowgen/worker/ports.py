@@ -15,6 +15,7 @@ from flowgen.core.settings import Settings
 from flowgen.worker.clock import DatabaseClock
 from flowgen.worker.executor import Executor, RunningCall
 from flowgen.worker.timers import Timers
+from flowgen.worker.watchdog import Watchdog
 
 if TYPE_CHECKING:
     from flowgen.worker.live import LiveRun
@@ -48,6 +49,7 @@ class Agents:
     clock: DatabaseClock
     timers: Timers
     executor: Executor
+    watchdog: Watchdog
     committer: Commits = attrs.field(init=False)
     transactor: Transacts = attrs.field(init=False)
     cancel_runs: Callable[[Sequence[UUID], str, Callable[[], None]], None]

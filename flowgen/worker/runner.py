@@ -35,18 +35,16 @@ from flowgen.core.failures import failure_to_json
 from flowgen.core.states import Request, Status
 from flowgen.errors import Failure
 from flowgen.postgres.rows import ClaimedRun, Have, Owned, RunAction, RunUpdate
-from flowgen.worker.clock import monotonic
 from flowgen.worker.executor import RunningCall
 from flowgen.worker.live import LiveRun, Part
 from flowgen.worker.making import Maker
 from flowgen.worker.ports import Agents
+from flowgen.worker.watchdog import LIMIT, Stuck
 
 __all__ = ["Runner"]
 
 SUSPECT = 2
 """Recoveries without progress after which a run is claimed only alone."""
-SLOW = 1.0
-"""Seconds between two yields after which the worker says which line is slow."""
 
 
 class Runner:
@@ -103,22 +101,24 @@ class Runner:
     def _go(self, run: LiveRun, delivered: Sequence[Entry] = ()) -> None:
         if run.gone or run.leaving:
             return
-        began = monotonic()
+        self._carry_out(run, self._driven(run, delivered))
+
+    def _driven(self, run: LiveRun, delivered: Sequence[Entry]) -> Decision:
+        watchdog = self.agents.watchdog
+        watchdog.begin(run)
         # A handler that calls asyncio is told so, instead of hanging this loop.
         events._set_running_loop(None)  # noqa: SLF001 - what a loop does between two of its runs
         try:
             decision = run.execution.advance(self.agents.clock.now(), delivered)
+        except Stuck:
+            decision = Decision()
         finally:
             events._set_running_loop(self.agents.loop)  # noqa: SLF001
-        took = monotonic() - began
-        if took > SLOW:
-            self.agents.log.warning(
-                "the handler of %s (%s) held the worker for %.1f s between two yields; move the work into a Step",
-                run.claimed.name,
-                run.execution.facts.run_id,
-                took,
-            )
-        self._carry_out(run, decision)
+            stack = watchdog.end()
+        if stack is None:
+            return decision
+        detail = f"the handler did not come to its next yield within {LIMIT:g} s; it was interrupted here:\n{stack}"
+        return Decision(finish=Parked("stuck", detail))
 
     def _carry_out(self, run: LiveRun, decision: Decision) -> None:
         for warning in decision.warnings:

@@ -36,6 +36,7 @@ from flowgen.worker.services import enter_services
 from flowgen.worker.sessions import SessionHolder
 from flowgen.worker.timers import Timers
 from flowgen.worker.transactor import Transactor
+from flowgen.worker.watchdog import Watchdog
 
 __all__ = ["Worker", "default_threads"]
 
@@ -178,6 +179,7 @@ class Worker:
         self._control = control
         executor = Executor(loop, threads=self._threads, tasks=self._tasks, interrupted=self.stop)
         flush = self._link("flush")
+        self._watchdog = Watchdog(_log)
         agents = Agents(
             loop=loop,
             settings=self.settings,
@@ -185,6 +187,7 @@ class Worker:
             clock=clock,
             timers=Timers(clock),
             executor=executor,
+            watchdog=self._watchdog,
             cancel_runs=self._cancel_runs,
             poke=self._poke,
             wake_at=self._wake_at,
@@ -373,6 +376,7 @@ class Worker:
     async def _close(self, holder: SessionHolder, control: Link) -> None:
         self.ready = False
         self._heartbeat.stop()
+        self._watchdog.stop()
         self._executor.close()
         assert self.runner is not None
         try:
