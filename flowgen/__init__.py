@@ -1,6 +1,9 @@
 """Durable execution for Python on PostgreSQL."""
 
+from typing import TYPE_CHECKING, Any
+
 from flowgen.app import App, app, call, task, workflow
+from flowgen.client import AsyncRun, HistoryItem, Page, Run, connect, connect_async
 from flowgen.core.commands import (
     AnyCommand,
     Branch,
@@ -58,12 +61,16 @@ from flowgen.errors import (
     StepTimedOut,
     WaitTimedOut,
 )
-
 from flowgen.worker import run, worker
+
+if TYPE_CHECKING:
+    from flowgen.client import AsyncClient, Client, RunQuery, Why
 
 __all__ = [
     "AnyCommand",
     "App",
+    "AsyncClient",
+    "AsyncRun",
     "Branch",
     "Call",
     "Cancelled",
@@ -71,6 +78,7 @@ __all__ = [
     "ChildCancelled",
     "ChildFailed",
     "ChildTimedOut",
+    "Client",
     "CodecError",
     "Command",
     "Context",
@@ -86,21 +94,25 @@ __all__ = [
     "FlowgenError",
     "ForgottenYieldWarning",
     "Gather",
+    "HistoryItem",
     "Invoke",
     "LeaseLost",
     "NotRegisteredError",
     "Now",
     "OutcomeError",
+    "Page",
     "PermanentError",
     "Random",
     "Retry",
     "RetryableError",
+    "Run",
     "RunCancelled",
     "RunExists",
     "RunFailed",
     "RunKind",
     "RunNotFinished",
     "RunNotFound",
+    "RunQuery",
     "RunRef",
     "RunStatus",
     "Schedule",
@@ -122,12 +134,24 @@ __all__ = [
     "Uuid",
     "Wait",
     "WaitTimedOut",
+    "Why",
     "Workflow",
     "app",
     "call",
+    "connect",
+    "connect_async",
     "current",
     "run",
     "task",
     "worker",
     "workflow",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """Names that bring psycopg are looked up when they are used."""
+    from flowgen import client
+
+    if name in client.__all__:
+        return getattr(client, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
