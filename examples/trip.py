@@ -36,7 +36,7 @@ async def cancel(booking: str) -> None:
 
 
 @task
-async def charge(traveller: str, cents: int) -> str:
+async def charge_card(traveller: str, cents: int) -> str:
     if cents > 500_000:
         raise PermanentError(f"the card of {traveller} is good for 5000.00")
     return f"{traveller} paid {cents / 100:.2f}"
@@ -49,7 +49,7 @@ def enter(conn: Connection[Any], receipt: str, cents: int) -> None:
 
 @workflow
 def pay(traveller: str, cents: int) -> Flow[str]:
-    receipt = yield from Step(charge, traveller, cents)
+    receipt = yield from Step(charge_card, traveller, cents)
     yield Transaction(enter, receipt, cents)
     return receipt
 

@@ -1,0 +1,110 @@
+"""The examples do what their first lines say, on a real server with a real worker."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+
+import flowgen
+from flowgen import App, RunFailed
+from flowgen.client.sync import connect
+
+EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
+WAIT = 60
+
+Load = Callable[[str], tuple[Any, App]]
+
+
+@pytest.fixture
+def load(monkeypatch: pytest.MonkeyPatch) -> Iterator[Load]:
+    """Import an example with an App of its own, so that the names of one do not meet those of another."""
+    loaded = []
+
+    def load(name: str) -> tuple[Any, App]:
+        app = App(name=name)
+        monkeypatch.setattr(flowgen, "task", app.task)
+        monkeypatch.setattr(flowgen, "workflow", app.workflow)
+        spec = importlib.util.spec_from_file_location(f"example_{name}", EXAMPLES / f"{name}.py")
+        assert spec is not None
+        assert spec.loader is not None
+        module = importlib.util.module_from_spec(spec)
+        sys.modules[spec.name] = module  # annotations are looked up there
+        loaded.append(spec.name)
+        spec.loader.exec_module(module)
+        return module, app
+
+    yield load
+    for name in loaded:
+        del sys.modules[name]
+
+
+def test_an_order_is_charged_once_and_its_id_starts_it_once(load: Load, flowgen_database: str) -> None:
+    shop, app = load("shop")
+    with flowgen.worker(flowgen_database, app=app), connect(flowgen_database, app=app) as client:
+        order = shop.checkout.call("o-1").opts(id="order-o-1")
+        run = client.start(order)
+        assert run.result(timeout=WAIT) == "ch_o-1_500"
+        again = client.start(order)
+        assert again.attached
+        assert again.result(timeout=WAIT) == "ch_o-1_500"
+        assert [each.path for each in client.history("order-o-1") if each.kind == "outcome"] == ["charge", "sleep"]
+
+
+def test_an_import_goes_on_with_the_page_that_it_was_at(
+    load: Load, flowgen_database: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pages, app = load("import_pages")
+    file = tmp_path / "words.txt"
+    file.write_text("two words\n" * 2500)
+    read: list[int] = []
+
+    def failing_once(lines: Iterable[str], start: int, stop: int) -> Iterator[str]:
+        read.append(start)
+        if read == [0, 1000]:
+            raise flowgen.PermanentError("the disk is gone")
+        return islice(lines, start, stop)
+
+    monkeypatch.setattr(pages, "islice", failing_once)
+    with flowgen.worker(flowgen_database, app=app), connect(flowgen_database, app=app) as client:
+        run = client.start(pages.import_file, str(file))
+        with pytest.raises(RunFailed, match="the disk is gone"):
+            run.result(timeout=WAIT)
+        assert client.retry(run.id).result(timeout=WAIT) == 5000
+    assert read == [0, 1000, 1000, 2000]
+
+
+@pytest.fixture
+def ledger(flowgen_database: str) -> Iterator[psycopg.Connection[Any]]:
+    with psycopg.connect(flowgen_database, autocommit=True) as connection:
+        connection.execute("create table ledger (receipt text primary key, cents int not null)")
+        yield connection
+
+
+def test_a_trip_is_booked_and_entered_once(load: Load, flowgen_database: str, ledger: psycopg.Connection[Any]) -> None:
+    trip, app = load("trip")
+    with flowgen.worker(flowgen_database, app=app), connect(flowgen_database, app=app) as client:
+        booked = client.start(trip.book_trip, "Ada", "Lisbon", cents=90_000).result(timeout=WAIT)
+    assert booked == trip.Trip("flight of Ada to Lisbon", "hotel of Ada in Lisbon", "Ada paid 900.00")
+    assert ledger.execute("select * from ledger").fetchall() == [("Ada paid 900.00", 90_000)]
+
+
+def test_a_trip_that_cannot_be_paid_is_cancelled(
+    load: Load, flowgen_database: str, ledger: psycopg.Connection[Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    trip, app = load("trip")
+    with flowgen.worker(flowgen_database, app=app), connect(flowgen_database, app=app) as client:
+        run = client.start(trip.book_trip, "Ada", "Lisbon", cents=900_000)
+        with pytest.raises(RunFailed, match="Child run failed: .*good for 5000"):
+            run.result(timeout=WAIT)
+    assert sorted(capsys.readouterr().out.splitlines()) == [
+        "cancelled: flight of Ada to Lisbon",
+        "cancelled: hotel of Ada in Lisbon",
+    ]
+    assert ledger.execute("select * from ledger").fetchall() == []
