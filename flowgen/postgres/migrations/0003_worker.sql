@@ -54,6 +54,7 @@ $function$;
 -- parent whom an end wakes, sorted by run: `r_action` is RunAction + 16 * urgent, 0 for a parent; `r_letters` the
 -- messages that this flush sends to it. A run whose row, parent or waiting runs are locked elsewhere is left out whole
 -- (`skipped`), as is one whose claim is no longer ours (neither landed nor skipped).
+-- FG003: a transaction that has written already. To claim and to complete in one is a deadlock between two workers.
 CREATE FUNCTION {schema}.flush(
     p_session uuid, p_epoch integer,
     e_run uuid[], e_index integer[], e_facts integer[], e_key text[], e_fingerprint text[], e_attempt integer[],
@@ -87,6 +88,9 @@ DECLARE
     target uuid[];    -- whom the ends were told to, one for each message
     urgency boolean[];
 BEGIN
+    IF pg_current_xact_id_if_assigned() IS NOT NULL THEN
+        RAISE EXCEPTION 'flowgen: a claim and a flush are a transaction each' USING ERRCODE = 'FG003';
+    END IF;
     fenced := false;
     at := {schema}.clock();
     PERFORM 1 FROM {schema}.worker w

@@ -28,6 +28,9 @@ DECLARE
     got uuid[] := '{}';
     room integer := p_limit;
 BEGIN
+    IF pg_current_xact_id_if_assigned() IS NOT NULL THEN
+        RAISE EXCEPTION 'flowgen: a claim and a flush are a transaction each' USING ERRCODE = 'FG003';
+    END IF;
     fenced := false;
     busy := false;
     at := {schema}.clock();
