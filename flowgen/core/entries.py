@@ -61,6 +61,37 @@ class Entry:
     """The author gave the name, so a new segment keeps it."""
     recorded_at: datetime | None = None
 
+    def placed(self, index: int) -> Entry:
+        """The same entry at its place in the history."""
+        return Entry(
+            index,
+            self.kind,
+            self.key,
+            self.fingerprint,
+            self.status,
+            self.attempt,
+            self.value,
+            self.due_at,
+            self.delay,
+            self.named,
+        )
+
+    def recorded(self, at: datetime, due_at: datetime | None) -> Entry:
+        """The same entry as the store has it."""
+        return Entry(
+            self.index,
+            self.kind,
+            self.key,
+            self.fingerprint,
+            self.status,
+            self.attempt,
+            self.value,
+            due_at,
+            None,
+            self.named,
+            at,
+        )
+
 
 class MessageKind(IntEnum):
     """What stands in a run's inbox."""

@@ -216,7 +216,7 @@ def put_back(run: LiveRun, part: Part) -> None:
     """Give a part that was not committed back to its run, before what came since."""
     run.sending = run.leaving = False
     run.next_index -= len(part.entries)
-    run.entries[:0] = [attrs.evolve(entry, index=-1) for entry in part.entries]
+    run.entries[:0] = [entry.placed(-1) for entry in part.entries]
     run.children[:0] = part.children
     run.schedules[:0] = part.schedules
     run.consumed[:0] = part.consumed
@@ -239,6 +239,6 @@ def _batch(parts: Sequence[Part]) -> FlushBatch:
 
 def _stamped(part: Part, due: Mapping[tuple[UUID, int], datetime], now: datetime) -> list[Entry]:
     return [
-        attrs.evolve(entry, recorded_at=now, due_at=due.get((part.run.run_id, entry.index), entry.due_at))
+        entry.recorded(now, due.get((part.run.run_id, entry.index), entry.due_at) if due else entry.due_at)
         for entry in part.entries
     ]

@@ -82,7 +82,7 @@ class LiveRun:
 
     def take(self) -> Part:
         """What is to be committed now, with its indexes. The caller sends it, and nothing else of this run."""
-        entries = [attrs.evolve(entry, index=self.next_index + place) for place, entry in enumerate(self.entries)]
+        entries = [entry.placed(self.next_index + place) for place, entry in enumerate(self.entries)]
         self.next_index += len(entries)
         update = self.update
         if self.prologue is not None:

@@ -12,8 +12,6 @@ import secrets
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
-import attrs
-
 from flowgen.core.context import entered
 from flowgen.core.decision import Returned
 from flowgen.core.entries import Entry, EntryKind, OutcomeKind
@@ -139,7 +137,7 @@ class Transactor:
         if entry.kind != EntryKind.OUTCOME or entry.status != OutcomeKind.VALUE:
             run.execution.retract(key)
             raise _refusal(entry)
-        entry = attrs.evolve(entry, index=run.next_index)
+        entry = entry.placed(run.next_index)
         run.sending = True
         try:
             recorded = await self._commit(run, conn, is_async, token, entry)
@@ -168,7 +166,7 @@ class Transactor:
                 raise
             self._session.trouble(broken.error, 1)
             now = self._session.clock.now()
-        return attrs.evolve(entry, recorded_at=now)
+        return entry.recorded(now, entry.due_at)
 
     async def _landed(self, run: LiveRun, entry: Entry) -> bool:
         """Whether a commit whose answer was lost is there. What is still under way is refused from now on."""
