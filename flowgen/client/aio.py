@@ -29,7 +29,7 @@ from flowgen.core.durations import Duration
 from flowgen.core.settings import Settings
 from flowgen.core.trace import Trace
 from flowgen.errors import DatabaseError, FlowgenError
-from flowgen.postgres.database import Schema, run_async
+from flowgen.postgres.database import run_async
 from flowgen.postgres.opening import prepared_url
 from flowgen.postgres.pools import AsyncPool, lent_async
 from flowgen.postgres.rows import RunRow
@@ -83,7 +83,7 @@ class Connecting:
         )
         pool = await AsyncPool.open(ready, size=POOL_SIZE, timeout=POOL_TIMEOUT, pooler=chosen.pooler)
         app = default_app if self._app is None else self._app
-        return AsyncClient(Operations(chosen, app), pool, Schema(chosen.schema))
+        return AsyncClient(Operations(chosen, app), pool)
 
 
 @attrs.frozen(eq=False, repr=False)
@@ -92,7 +92,6 @@ class AsyncClient:
 
     _operations: Operations
     _pool: AsyncPool
-    _schema: Schema
 
     async def __aenter__(self) -> Self:
         return self
@@ -101,7 +100,7 @@ class AsyncClient:
         await self.close()
 
     def __repr__(self) -> str:
-        return f"<AsyncClient of schema {self._schema.name!r}>"
+        return f"<AsyncClient of schema {self._operations.schema.name!r}>"
 
     async def close(self) -> None:
         """Close the connections. Calling it twice is fine."""
@@ -258,10 +257,10 @@ class AsyncClient:
                 await asyncio.sleep(effect.seconds)
             return None
         if conn is not None:
-            return await run_async(lent_async(conn), effect.make(), self._schema)
+            return await run_async(lent_async(conn), effect.make(), self._operations.schema)
         try:
             async with self._pool.connection() as own:
-                return await run_async(own, effect.make(), self._schema)
+                return await run_async(own, effect.make(), self._operations.schema)
         except DatabaseError as error:
             if error.transient and (error.sqlstate is None or error.sqlstate.startswith("57")):
                 await self._pool.discard_broken()

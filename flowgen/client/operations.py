@@ -17,7 +17,7 @@ import attrs
 from flowgen.app import App
 from flowgen.client import results, starting
 from flowgen.client.clock import monotonic
-from flowgen.client.plans import Bell, Plan, ask
+from flowgen.client.plans import Bell, Do, Plan, ask
 from flowgen.client.queries import RunId, RunQuery, candidates, cursor_of
 from flowgen.client.runs import HistoryItem, Snapshot, history_items
 from flowgen.client.waiters import Waiters
@@ -27,9 +27,9 @@ from flowgen.core.durations import Duration, as_timedelta
 from flowgen.core.settings import Settings
 from flowgen.core.states import FINAL, Request, Status, public
 from flowgen.core.trace import Trace
-from flowgen.errors import DefinitionError, FlowgenError
-from flowgen.postgres import observe, runs
-from flowgen.postgres.database import Op
+from flowgen.errors import DatabaseError, DefinitionError, FlowgenError
+from flowgen.postgres import notifications, observe, runs
+from flowgen.postgres.database import Op, Schema
 from flowgen.postgres.rows import RunRow
 
 __all__ = ["Operations"]
@@ -47,13 +47,29 @@ class Operations:
     app: App
     clock: Callable[[], float] = monotonic
     waiters: Waiters = attrs.field(factory=Waiters)
+    schema: Schema = attrs.field(init=False)
+
+    @schema.default
+    def _schema(self) -> Schema:
+        return Schema(self.settings.schema)
 
     # starting and waiting
 
     def start(self, calls: Iterable[Call[Any]], *, own: bool) -> Plan[Rows]:
         """Start runs; each row, and whether it existed. `own` is False on a connection that the caller lends."""
         rows = starting.new_runs(calls, self.settings, self.app)
-        return (yield from starting.start(rows, own=own))
+        started = yield from starting.start(rows, own=own)
+        if not all(attached for _, attached in started):
+            yield from self._hint(own=own)
+        return started
+
+    def _hint(self, *, own: bool = True) -> Plan[None]:
+        """Tell idle workers that there is something to do. Polling is the truth, so a hint that fails is no failure."""
+        try:
+            yield Do(lambda: notifications.notify(self.schema))
+        except DatabaseError:
+            if not own:  # the caller's transaction is aborted now, and has to know
+                raise
 
     def result(self, run: RunId | Snapshot[Any], timeout: Duration | None, bell: Bell) -> Plan[Any]:
         """Wait for a run to end and give its result. Raises RunFailed, RunCancelled, RunNotFinished, RunNotFound."""
@@ -209,12 +225,14 @@ class Operations:
         row = yield from ask(lambda: make(uuid))
         if row is None:
             raise results.no_run(self.settings.schema, run_id)
+        yield from self._hint()
         return row
 
     def _after(self, uuid: UUID, run_id: RunId) -> Plan[RunRow]:
         row = (yield from ask(lambda: observe.get([uuid]))).get(uuid)
         if row is None:
             raise results.no_run(self.settings.schema, run_id)
+        yield from self._hint()
         return row
 
 

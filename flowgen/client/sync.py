@@ -26,7 +26,7 @@ from flowgen.core.durations import Duration
 from flowgen.core.settings import Settings
 from flowgen.core.trace import Trace
 from flowgen.errors import DatabaseError, FlowgenError
-from flowgen.postgres.database import Schema, run
+from flowgen.postgres.database import run
 from flowgen.postgres.opening import prepared_url
 from flowgen.postgres.pools import Pool, lent
 from flowgen.postgres.rows import RunRow
@@ -57,7 +57,7 @@ def connect(
     chosen = Settings.from_env(os.environ) if settings is None else settings
     ready = prepared_url(url, schema=chosen.schema, migrate=migrate, pooler=chosen.pooler)
     pool = Pool.open(ready, size=POOL_SIZE, timeout=POOL_TIMEOUT, pooler=chosen.pooler)
-    return Client(Operations(chosen, default_app if app is None else app), pool, Schema(chosen.schema))
+    return Client(Operations(chosen, default_app if app is None else app), pool)
 
 
 @attrs.frozen(eq=False, repr=False)
@@ -66,7 +66,6 @@ class Client:
 
     _operations: Operations
     _pool: Pool
-    _schema: Schema
 
     def __enter__(self) -> Self:
         return self
@@ -75,7 +74,7 @@ class Client:
         self.close()
 
     def __repr__(self) -> str:
-        return f"<Client of schema {self._schema.name!r}>"
+        return f"<Client of schema {self._operations.schema.name!r}>"
 
     def close(self) -> None:
         """Close the connections. Calling it twice is fine."""
@@ -230,10 +229,10 @@ class Client:
             bell.clear()
             return None
         if conn is not None:
-            return run(lent(conn), effect.make(), self._schema)
+            return run(lent(conn), effect.make(), self._operations.schema)
         try:
             with self._pool.connection() as own:
-                return run(own, effect.make(), self._schema)
+                return run(own, effect.make(), self._operations.schema)
         except DatabaseError as error:
             if error.transient and (error.sqlstate is None or error.sqlstate.startswith("57")):
                 self._pool.discard_broken()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
@@ -181,15 +182,23 @@ def _scans(db: psycopg.Connection[Any]) -> int:
 def test_a_wait_that_makes_no_headway_logs_why_once(
     client: Client, checkout: Checkout, store: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
-    ticks = iter(range(100_000))
-    hurried = attrs.evolve(client, operations=attrs.evolve(client._operations, clock=lambda: next(ticks) / 10))
+    ticks = iter(range(1_000_000))
+    hurried = attrs.evolve(client, operations=attrs.evolve(client._operations, clock=lambda: next(ticks) * 10.0))
     run = hurried.start(checkout.call().opts(id="x"))
+
+    def lines() -> list[logging.LogRecord]:
+        return [each for each in caplog.records if each.name == "flowgen"]
+
     with ThreadPoolExecutor(1) as threads:
         waiting = threads.submit(run.result)
-        eventually(lambda: next(ticks) > 1_000)
-        store.complete(run.uuid, '"x"')
+        try:
+            eventually(lines)
+            said_at = next(ticks)
+            eventually(lambda: next(ticks) > said_at + 20)
+        finally:
+            store.complete(run.uuid, '"x"')
         assert waiting.result(30) == "x"
-    [line] = [each for each in caplog.records if each.name == "flowgen"]
+    [line] = lines()
     assert line.levelname == "WARNING"
     assert "waiting for run x since" in line.getMessage()
     assert "no worker is live" in line.getMessage()

@@ -277,3 +277,29 @@ def test_a_schema_of_any_name_keeps_its_own_ids(flowgen_database: str, checkout:
         assert two.get("x").input == {"order_id": "other"}
         assert (one.count(), two.count()) == (1, 1)
         assert isinstance(two.get("x").uuid, UUID)
+
+
+# --- hints
+
+
+def test_an_idle_worker_is_told_after_a_start_and_a_busy_one_is_not(
+    verbs: Any, checkout: Checkout, store: Any, db: psycopg.Connection[Any]
+) -> None:
+    db.execute('LISTEN "flowgen.flowgen"')
+    worker = store.worker(["checkout"])
+    verbs.start(checkout)
+    db.execute("UPDATE flowgen.worker SET idle = true WHERE worker_id = %s", (worker,))
+    for change in (
+        lambda: verbs.start(checkout.call().opts(id="x")),
+        lambda: verbs.start_many([checkout.call(), checkout.call()]),
+        lambda: verbs.pause("x"),
+        lambda: verbs.resume("x"),
+        lambda: verbs.cancel("x"),
+    ):
+        change()
+        assert len(list(db.notifies(timeout=30, stop_after=1))) == 1
+    verbs.start(checkout.call().opts(id="x"))
+    db.execute("SELECT pg_notify('flowgen.flowgen', 'last')")
+    assert [each.payload for each in db.notifies(timeout=30, stop_after=1)] == ["last"], (
+        "an attached start tells nobody"
+    )
