@@ -28,6 +28,7 @@ class Timers:
         self._order = itertools.count()
         self._handle: asyncio.TimerHandle | None = None
         self._set_for: datetime | None = None
+        clock.jumped = self._arm
 
     def at(self, due_at: datetime, call: Callable[[], None]) -> None:
         """Call once, at or soon after `due_at` of the database's clock."""
@@ -38,10 +39,6 @@ class Timers:
     def clear(self) -> None:
         """Forget every timer."""
         self._heap.clear()
-        self._arm()
-
-    def rearm(self) -> None:
-        """The database's clock was heard anew: wait by what it says now."""
         self._arm()
 
     def _arm(self) -> None:
