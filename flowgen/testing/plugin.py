@@ -1,4 +1,4 @@
-"""The pytest plugin of flowgen: a server and a fresh database for each test.
+"""The pytest plugin of flowgen: a server, and for each test a fresh database with its client, workers and clock.
 
 It is loaded by every pytest run of an environment that has flowgen installed, so importing it imports neither psycopg
 nor the embedded server; the fixtures do. It never touches a database that it has not created: on `FLOWGEN_TEST_URL` it
@@ -22,9 +22,22 @@ if TYPE_CHECKING:
 
     import psycopg
 
-__all__ = ["flowgen_database", "flowgen_server_url"]
+    from flowgen.client.sync import Client
+    from flowgen.testing.clock import Clock
+    from flowgen.testing.workers import Workers
+
+__all__ = ["flowgen_client", "flowgen_clock", "flowgen_database", "flowgen_server_url", "flowgen_worker"]
 
 SETTINGS = {"max_connections": "300", "max_wal_size": "4GB"}
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """`--flowgen-evict`: the workers of `flowgen_worker` keep no generator between a wait and its end."""
+    parser.getgroup("flowgen").addoption(
+        "--flowgen-evict",
+        action="store_true",
+        help="run the workers of flowgen_worker with cache=0, so that every wait is followed by a replay",
+    )
 
 
 @pytest.fixture(scope="session")
@@ -60,6 +73,39 @@ def flowgen_database(flowgen_server_url: str, _flowgen_template: str) -> Iterato
     name = f"flowgen_test_{secrets.token_hex(6)}"
     with _created(flowgen_server_url, name, template=_flowgen_template):
         yield _url_of(flowgen_server_url, name)
+
+
+@pytest.fixture
+def flowgen_client(flowgen_database: str) -> Iterator[Client]:
+    """A client of the test's own database, as `flowgen.connect` gives it: `flowgen_client.start(checkout, "o-1")`."""
+    from flowgen.client.sync import connect
+
+    with connect(flowgen_database) as client:
+        yield client
+
+
+@pytest.fixture
+def flowgen_worker(flowgen_database: str, request: pytest.FixtureRequest) -> Iterator[Workers]:
+    """Starts real workers on the test's own database: `flowgen_worker()`, or `flowgen_worker(app, queues=["mail"])`.
+
+    A test that asks for it and never calls it has no worker. Each is stopped, gracefully, at the end of the test; one
+    that ended with an error makes the test fail.
+    """
+    from flowgen.testing.workers import Workers
+
+    workers = Workers(flowgen_database, evict=bool(request.config.getoption("--flowgen-evict")))
+    try:
+        yield workers
+    finally:
+        workers.stop()
+
+
+@pytest.fixture
+def flowgen_clock(flowgen_database: str) -> Clock:
+    """The time of the test's own database: `flowgen_clock.advance("1h")`; the workers notice within their poll."""
+    from flowgen.testing.clock import Clock
+
+    return Clock(flowgen_database)
 
 
 def _migrate(url: str) -> None:
