@@ -33,7 +33,7 @@ class Driver:
     def __init__(
         self, view: View, history: History, *, determinism: str, yielded: list[Command[Any]] | None = None
     ) -> None:
-        """What flows yield is appended to `yielded`."""
+        """What flows yield is appended to `yielded`, unless it is a replay's."""
         self.view = view
         self.leaves: dict[str, Leaf] = {}
         self.fresh: deque[Leaf] = deque()
@@ -281,7 +281,7 @@ class Driver:
         try:
             if not isinstance(yielded, Command):
                 raise no_command(yielded, location(branch.author))
-            if self._yielded is not None and branch.flow is not None:
+            if self._yielded is not None and branch.flow is not None and not self.view.replaying:
                 self._yielded.append(yielded)
             names = self._scope(branch)
             placed = (

@@ -63,7 +63,7 @@ class Execution:
         """`facts.input` and `facts.config` are filled from `input` and the definition.
 
         `created_at`, the run's, is `ctx.now` until the first outcome; without it a replay may see another time there.
-        What flows yield is appended to `yielded`.
+        What flows yield is appended to `yielded`, unless it is a replay's.
         """
         self.definition = definition
         self.facts = facts
@@ -168,6 +168,11 @@ class Execution:
     def busy(self) -> bool:
         """Whether a call or a commit is under way."""
         return len(self._driver.leaves) > len(self._waiting)
+
+    @property
+    def prologue(self) -> int | None:
+        """Entries below it are the prologue; None when the handler has not read its checkpoint."""
+        return self._driver.prologue
 
     @property
     def error(self) -> BaseException | None:

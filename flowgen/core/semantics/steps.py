@@ -29,7 +29,7 @@ from flowgen.errors import (
     StepTimedOut,
 )
 
-__all__ = ["NEAR", "answer", "ask", "is_permanent", "policy", "prepare", "settle"]
+__all__ = ["NEAR", "answer", "ask", "final", "is_permanent", "policy", "prepare", "settle"]
 
 NEAR = timedelta(seconds=5)
 """A wait for the next attempt that is shorter keeps the lease; a longer one hangs up."""
@@ -106,21 +106,24 @@ def settle(leaf: Leaf, result: Result, state: CommandState, run: UUID) -> Entry:
         try:
             text = codec.encode(result.value, command.function.result_type, what=f"the result of {leaf.key}")
         except CodecError as refused:
-            return outcome(
-                leaf, OutcomeKind.FAILURE, failure_to_json(_permanent(failure_from(refused))), attempt=attempt
-            )
+            return final(leaf, refused, attempt)
         return outcome(leaf, OutcomeKind.VALUE, text, attempt=attempt)
     retry = policy(command)
     error = result.error if isinstance(result, Raised) else _timed_out(leaf, result)
     wait = next_wait(retry, error, attempt, f"{run}/{leaf.key}")
-    failure = failure_from(error)
     if wait is None:
-        status = OutcomeKind.TIMEOUT if isinstance(result, TimedOut) else OutcomeKind.FAILURE
-        if isinstance(error, PermanentError | CodecError | DefinitionError):
-            failure = _permanent(failure)
-        return outcome(leaf, status, failure_to_json(failure), attempt=attempt)
-    text = failure_to_json(failure)
+        return final(leaf, error, attempt, timed_out=isinstance(result, TimedOut))
+    text = failure_to_json(failure_from(error))
     return Entry(-1, EntryKind.ATTEMPT, leaf.key, leaf.fingerprint, attempt=attempt, value=text, delay=wait)
+
+
+def final(leaf: Leaf, error: BaseException, attempt: int, *, timed_out: bool = False) -> Entry:
+    """The outcome of a call that failed for good."""
+    failure = failure_from(error)
+    if isinstance(error, PermanentError | CodecError | DefinitionError):
+        failure = _permanent(failure)
+    status = OutcomeKind.TIMEOUT if timed_out else OutcomeKind.FAILURE
+    return outcome(leaf, status, failure_to_json(failure), attempt=attempt)
 
 
 def _permanent(failure: Failure) -> Failure:
