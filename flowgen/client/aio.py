@@ -29,7 +29,7 @@ from flowgen.core.durations import Duration
 from flowgen.core.settings import Settings
 from flowgen.core.trace import Trace
 from flowgen.errors import DatabaseError, FlowgenError
-from flowgen.postgres.database import run_async
+from flowgen.postgres.database import Schema, run_async
 from flowgen.postgres.opening import prepared_url
 from flowgen.postgres.pools import AsyncPool, lent_async
 from flowgen.postgres.rows import RunRow
@@ -83,7 +83,7 @@ class Connecting:
         )
         pool = await AsyncPool.open(ready, size=POOL_SIZE, timeout=POOL_TIMEOUT, pooler=chosen.pooler)
         app = default_app if self._app is None else self._app
-        return AsyncClient(Operations(chosen, app), pool)
+        return AsyncClient(Operations(chosen, app, Schema(chosen.schema)), pool)
 
 
 @attrs.frozen(eq=False, repr=False)

@@ -45,13 +45,9 @@ class Operations:
 
     settings: Settings
     app: App
+    schema: Schema
     clock: Callable[[], float] = monotonic
     waiters: Waiters = attrs.field(factory=Waiters)
-    schema: Schema = attrs.field(init=False)
-
-    @schema.default
-    def _schema(self) -> Schema:
-        return Schema(self.settings.schema)
 
     # starting and waiting
 

@@ -78,8 +78,12 @@ class RunQuery:
 
     def window(self) -> tuple[int, int]:
         """Limit and offset. Raises DefinitionError when they are out of range."""
-        for what, value, least, most in (("limit", self.limit, 1, MAX_LIMIT), ("offset", self.offset, 0, 1 << 40)):
-            if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
+        limits: tuple[tuple[str, Any, int, int], ...] = (
+            ("limit", self.limit, 1, MAX_LIMIT),
+            ("offset", self.offset, 0, 1 << 40),
+        )
+        for what, value, least, most in limits:
+            if type(value) is not int or not least <= value <= most:
                 raise DefinitionError(f"{what} is {value!r}: give {least} to {most}")
         return self.limit, self.offset
 
@@ -91,7 +95,7 @@ def candidates(schema: str, run_id: RunId) -> tuple[UUID, ...]:
     """
     if isinstance(run_id, UUID):
         return (run_id,)
-    if not isinstance(run_id, str) or not run_id:
+    if not isinstance(run_id, str) or not run_id:  # pyright: ignore[reportUnnecessaryIsInstance]
         raise DefinitionError(f"a run is named by its id (a string) or its UUID, not by {run_id!r}")
     try:
         derived = uuid_of_id(schema, run_id)

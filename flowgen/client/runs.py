@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
-from typing import Any, Generic, Protocol, overload
+from typing import Any, Generic, Protocol, cast, overload
 from uuid import UUID
 
 import attrs
@@ -174,11 +174,11 @@ class Run(Snapshot[T_co]):
 
         Raises RunFailed, RunCancelled, or RunNotFinished when `timeout` passes first.
         """
-        return self.client._result_of(self, timeout)  # noqa: SLF001 - the two are one feature
+        return self.client._result_of(self, timeout)  # noqa: SLF001 # pyright: ignore[reportPrivateUsage]
 
     def refresh(self) -> Run[T_co]:
         """The run as it is now. Raises RunNotFound when it is gone."""
-        return self.client._refreshed(self)  # noqa: SLF001
+        return self.client._refreshed(self)  # noqa: SLF001 # pyright: ignore[reportPrivateUsage]
 
 
 @attrs.frozen(kw_only=True, repr=False)
@@ -192,11 +192,11 @@ class AsyncRun(Snapshot[T_co]):
 
         Raises RunFailed, RunCancelled, or RunNotFinished when `timeout` passes first.
         """
-        return await self.client._result_of(self, timeout)  # noqa: SLF001
+        return await self.client._result_of(self, timeout)  # noqa: SLF001 # pyright: ignore[reportPrivateUsage]
 
     async def refresh(self) -> AsyncRun[T_co]:
         """The run as it is now. Raises RunNotFound when it is gone."""
-        return await self.client._refreshed(self)  # noqa: SLF001
+        return await self.client._refreshed(self)  # noqa: SLF001 # pyright: ignore[reportPrivateUsage]
 
 
 def failure_of(status: int, error: str | None) -> Failure | None:
@@ -205,16 +205,20 @@ def failure_of(status: int, error: str | None) -> Failure | None:
         return None
     if status == Status.FAILED:
         return failure_from_json(error)
-    try:
-        said = json.loads(error)
-    except ValueError:
-        said = None
-    details: Mapping[str, Any] = said if isinstance(said, dict) else {}
+    details = _object(error)
     reason = str(details.get("reason") or "")
     if status == Status.CANCELLED:
         return Failure("Cancelled", reason, "", details)
     message = str(details.get("message") or details.get("diff") or "")
     return Failure(_PARKED.get(reason, reason or "Parked"), message, "", details)
+
+
+def _object(text: str) -> Mapping[str, Any]:
+    try:
+        said: Any = json.loads(text)
+    except (ValueError, RecursionError):
+        said = None
+    return cast("dict[str, Any]", said) if isinstance(said, dict) else {}
 
 
 _PARKED = {"diverged": "Divergence", "stuck": "Stuck", "undecodable": "CodecError"}

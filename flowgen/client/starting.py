@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from datetime import datetime
-from typing import Any, Final
+from typing import Any, Final, cast
 from uuid import UUID
 
 from flowgen.app import App
@@ -29,14 +29,14 @@ __all__ = ["as_call", "new_runs", "start"]
 _SHOWN: Final = 200
 
 
-def as_call(target: object, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call[Any]:
+def as_call(target: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call[Any]:
     """What `start(target, *args, **kwargs)` means. Raises DefinitionError, TypeError for bad arguments."""
     if isinstance(target, Call):
         if args or kwargs:
             raise TypeError("a Call has its arguments already: start(checkout.call(...)) takes conn= and nothing else")
-        return target
+        return cast("Call[Any]", target)
     if isinstance(target, Definition):
-        return target.call(*args, **kwargs)
+        return cast("Call[Any]", target.call(*args, **kwargs))
     if isinstance(target, str):
         raise DefinitionError(f"start by name with flowgen.call: start(flowgen.call({target!r}, ...))")
     shown = getattr(target, "__qualname__", None) or repr(target)

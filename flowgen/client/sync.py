@@ -26,7 +26,7 @@ from flowgen.core.durations import Duration
 from flowgen.core.settings import Settings
 from flowgen.core.trace import Trace
 from flowgen.errors import DatabaseError, FlowgenError
-from flowgen.postgres.database import run
+from flowgen.postgres.database import Schema, run
 from flowgen.postgres.opening import prepared_url
 from flowgen.postgres.pools import Pool, lent
 from flowgen.postgres.rows import RunRow
@@ -57,7 +57,7 @@ def connect(
     chosen = Settings.from_env(os.environ) if settings is None else settings
     ready = prepared_url(url, schema=chosen.schema, migrate=migrate, pooler=chosen.pooler)
     pool = Pool.open(ready, size=POOL_SIZE, timeout=POOL_TIMEOUT, pooler=chosen.pooler)
-    return Client(Operations(chosen, default_app if app is None else app), pool)
+    return Client(Operations(chosen, default_app if app is None else app, Schema(chosen.schema)), pool)
 
 
 @attrs.frozen(eq=False, repr=False)

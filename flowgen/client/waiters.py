@@ -41,7 +41,7 @@ class Waiters:
     """All waiters of one client."""
 
     _lock: Lock = attrs.field(factory=Lock, init=False)
-    _tickets: dict[UUID, list[Ticket]] = attrs.field(factory=dict, init=False)
+    _tickets: dict[UUID, list[Ticket]] = attrs.field(factory=dict[UUID, list[Ticket]], init=False)
     _leader: Ticket | None = attrs.field(default=None, init=False)
     _interval: float = attrs.field(default=_FIRST, init=False)
 

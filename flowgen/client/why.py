@@ -31,7 +31,7 @@ class Why:
     code: str
     sentence: str
     stuck: bool
-    data: dict[str, Any] = attrs.field(factory=dict, repr=False)
+    data: dict[str, Any] = attrs.field(factory=dict[str, Any], repr=False)
 
     def __str__(self) -> str:
         return self.sentence
