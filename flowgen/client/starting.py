@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from datetime import datetime
-from typing import Any, Final, cast
+from typing import Any, Final
 from uuid import UUID
 
 from flowgen.app import App
@@ -34,9 +34,9 @@ def as_call(target: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call[
     if isinstance(target, Call):
         if args or kwargs:
             raise TypeError("a Call has its arguments already: start(checkout.call(...)) takes conn= and nothing else")
-        return cast("Call[Any]", target)
+        return target  # pyright: ignore[reportUnknownVariableType]
     if isinstance(target, Definition):
-        return cast("Call[Any]", target.call(*args, **kwargs))
+        return target.call(*args, **kwargs)  # pyright: ignore[reportUnknownVariableType]
     if isinstance(target, str):
         raise DefinitionError(f"start by name with flowgen.call: start(flowgen.call({target!r}, ...))")
     shown = getattr(target, "__qualname__", None) or repr(target)
