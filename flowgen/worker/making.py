@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from datetime import datetime
 from typing import Any
 
 from flowgen.app import App
 from flowgen.core import codec
 from flowgen.core.commands import Schedule, Start
 from flowgen.core.context import RunFacts, Trigger
+from flowgen.core.cron import CronSpec, next_after
 from flowgen.core.decision import ChildStart, ScheduleRequest
 from flowgen.core.definitions import Definition
 from flowgen.core.history import History
@@ -34,10 +36,12 @@ _LEVELS = {
 class Maker:
     """Knows the definitions and the services of one worker."""
 
-    def __init__(self, app: App, services: Any, schema: str) -> None:
+    def __init__(self, app: App, services: Any, schema: str, now: Callable[[], datetime]) -> None:
+        """`now` is the database's time."""
         self._definitions: Mapping[str, Definition[..., Any, Any]] = app.definitions
         self._services = services
         self._schema = schema
+        self._now = now
         self._log = logging.getLogger("flowgen.run")
 
     def live(self, claimed: ClaimedRun) -> LiveRun:
@@ -109,6 +113,7 @@ class Maker:
             queue=options.queue or (default.queue if default is not None else "default"),
             priority=options.priority if options.priority is not None else (default.priority if default else 0),
             kind=definition.kind if definition is not None else RunKind.WORKFLOW,
+            next_at=next_after(CronSpec.parse(command.cron, command.timezone), self._now()),
         )
 
     def _write(self, level: str, message: str, fields: Mapping[str, Any], error: BaseException | None) -> None:
