@@ -44,7 +44,7 @@ check: setup ## Format, lint, types, imports and the rules of the house
 	$(PY) -m ruff format --check .
 	$(PY) -m ruff check .
 	$(PY) -m mypy
-	$(VENV)/bin/pyright --pythonpath $(PY)
+	$(VENV)/bin/pyright -p . --pythonpath $(PY)
 	$(VENV)/bin/lint-imports
 	$(PY) -m pytest -q tests/unit/test_house.py
 

@@ -1,4 +1,4 @@
-"""The examples do what their first lines say, on a real server with a real worker."""
+"""The examples do what their first lines say: driven without a database, and on a real server with a real worker."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ import psycopg
 import pytest
 
 import flowgen
-from flowgen import App, RunFailed
-from flowgen.client.sync import connect
+from flowgen import App, Checkpoint, ChildFailed, Invoke, RunFailed, Sleep, Step, Transaction
+from flowgen.testing import drive
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 WAIT = 60
@@ -45,9 +45,56 @@ def load(monkeypatch: pytest.MonkeyPatch) -> Iterator[Load]:
         del sys.modules[name]
 
 
+def test_an_order_is_a_charge_and_a_pause(load: Load) -> None:
+    shop, _ = load("shop")
+    trace = drive(shop.checkout.call("o-1"), outcomes={shop.charge: "ch_1"})
+    assert trace.result == "ch_1"
+    assert trace.commands == [Step(shop.charge, "o-1", cents=500), Sleep(seconds=2)]
+
+
+def test_an_import_saves_its_place_after_each_page(load: Load) -> None:
+    pages, _ = load("import_pages")
+    trace = drive(pages.import_file.call("f"), outcomes={pages.count_pages: 2, pages.import_page: [3, 4]})
+    assert trace.result == 7
+    assert trace.commands == [
+        Step(pages.count_pages, "f"),
+        Step(pages.import_page, "f", 0),
+        Checkpoint(1, 1, 3),
+        Step(pages.import_page, "f", 1),
+        Checkpoint(2, 2, 7),
+    ]
+
+
+def test_a_trip_is_two_bookings_at_once_and_a_payment(load: Load) -> None:
+    trip, _ = load("trip")
+    outcomes = {trip.book_flight: "f", trip.book_hotel: "h", trip.pay: "r"}
+    trace = drive(trip.book_trip.call("Ada", "Lisbon", 900), outcomes=outcomes)
+    assert trace.result == trip.Trip("f", "h", "r")
+    assert Invoke(trip.pay, "Ada", 900) in trace.commands
+
+
+def test_a_payment_is_charged_and_then_entered(load: Load) -> None:
+    trip, _ = load("trip")
+    trace = drive(trip.pay.call("Ada", 900), outcomes={trip.charge_card: "r", trip.enter: None})
+    assert trace.commands == [Step(trip.charge_card, "Ada", 900), Transaction(trip.enter, "r", 900)]
+
+
+def test_both_bookings_of_a_trip_that_cannot_be_paid_are_cancelled(load: Load) -> None:
+    trip, _ = load("trip")
+    with drive.manual(trip.book_trip.call("Ada", "Lisbon", 900)) as d:
+        d.send("f", to="gather/0/book_flight")
+        d.send("h", to="gather/1/book_hotel")
+        d.throw(OSError("no card"))
+        assert d.commands == [Step(trip.cancel, "f"), Step(trip.cancel, "h")]
+        d.send(to="gather#2/0/cancel")
+        d.send(to="gather#2/1/cancel")
+        with pytest.raises(ChildFailed, match="no card"):
+            assert d.result
+
+
 def test_an_order_is_charged_once_and_its_id_starts_it_once(load: Load, flowgen_database: str) -> None:
     shop, app = load("shop")
-    with flowgen.worker(flowgen_database, app=app), connect(flowgen_database, app=app) as client:
+    with flowgen.worker(flowgen_database, app=app), flowgen.connect(flowgen_database, app=app) as client:
         order = shop.checkout.call("o-1").opts(id="order-o-1")
         run = client.start(order)
         assert run.result(timeout=WAIT) == "ch_o-1_500"
@@ -72,7 +119,7 @@ def test_an_import_goes_on_with_the_page_that_it_was_at(
         return islice(lines, start, stop)
 
     monkeypatch.setattr(pages, "islice", failing_once)
-    with flowgen.worker(flowgen_database, app=app), connect(flowgen_database, app=app) as client:
+    with flowgen.worker(flowgen_database, app=app), flowgen.connect(flowgen_database, app=app) as client:
         run = client.start(pages.import_file, str(file))
         with pytest.raises(RunFailed, match="the disk is gone"):
             run.result(timeout=WAIT)
@@ -89,7 +136,7 @@ def ledger(flowgen_database: str) -> Iterator[psycopg.Connection[Any]]:
 
 def test_a_trip_is_booked_and_entered_once(load: Load, flowgen_database: str, ledger: psycopg.Connection[Any]) -> None:
     trip, app = load("trip")
-    with flowgen.worker(flowgen_database, app=app), connect(flowgen_database, app=app) as client:
+    with flowgen.worker(flowgen_database, app=app), flowgen.connect(flowgen_database, app=app) as client:
         booked = client.start(trip.book_trip, "Ada", "Lisbon", cents=90_000).result(timeout=WAIT)
     assert booked == trip.Trip("flight of Ada to Lisbon", "hotel of Ada in Lisbon", "Ada paid 900.00")
     assert ledger.execute("select * from ledger").fetchall() == [("Ada paid 900.00", 90_000)]
@@ -99,7 +146,7 @@ def test_a_trip_that_cannot_be_paid_is_cancelled(
     load: Load, flowgen_database: str, ledger: psycopg.Connection[Any], capsys: pytest.CaptureFixture[str]
 ) -> None:
     trip, app = load("trip")
-    with flowgen.worker(flowgen_database, app=app), connect(flowgen_database, app=app) as client:
+    with flowgen.worker(flowgen_database, app=app), flowgen.connect(flowgen_database, app=app) as client:
         run = client.start(trip.book_trip, "Ada", "Lisbon", cents=900_000)
         with pytest.raises(RunFailed, match="Child run failed: .*good for 5000"):
             run.result(timeout=WAIT)

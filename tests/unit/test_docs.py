@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import ast
+import inspect
 import re
 import sys
 import textwrap
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import attrs
 import pytest
@@ -76,11 +78,14 @@ def test_python_in_the_pages_parses_and_imports_what_exists(block: Block) -> Non
 
 
 @pytest.mark.parametrize("block", [each for each in PYTHON if "def " in each.code], ids=str)
-def test_definitions_in_the_pages_can_be_defined(block: Block, isolated: App) -> None:
-    code = compile(block.code, str(block), "exec")
-    exec(code, {"__name__": "page"})
+def test_definitions_in_the_pages_can_be_defined_and_tests_pass(block: Block, isolated: App) -> None:
+    names: dict[str, Any] = {"__name__": "page"}
+    exec(compile(block.code, str(block), "exec", dont_inherit=True), names)
     decorated = block.code.count("\n@task") + block.code.count("\n@workflow")
     assert sum(each.fn.__module__ == "page" for each in isolated.definitions.values()) == decorated
+    for name, value in names.items():
+        if name.startswith("test_") and not inspect.signature(value).parameters:
+            value()
 
 
 def test_the_first_program_of_the_readme_is_the_example() -> None:
