@@ -83,7 +83,7 @@ TRANSITIONS: dict[Status, frozenset[Status]] = {
         }
     ),
     Status.WAITING: frozenset({Status.READY, Status.HELD, Status.PAUSED, Status.CANCELLED}),
-    Status.PAUSED: frozenset({Status.READY, Status.CANCELLED}),
+    Status.PAUSED: frozenset({Status.READY, Status.DELAYED, Status.CANCELLED}),
     Status.PARKED: frozenset({Status.READY, Status.CANCELLED}),
     Status.COMPLETED: frozenset(),
     Status.FAILED: frozenset({Status.READY}),
