@@ -2,6 +2,7 @@
 
     begin(token, idle_timeout=) -> Op[None]                    first, on a connection without autocommit
     finish(session, token, run_id, entries) -> Op[datetime]    last: the outcome, pipelined with COMMIT
+    reset() -> Op[None]                                        before another function gets it, in autocommit
 
 Between the two the user's function has the connection. When it raises, roll back and record the failed attempt with a
 flush. Never holds a lock of ours while the user's function runs: the fence is taken by the last statement only, and
@@ -22,7 +23,7 @@ from flowgen.postgres.database import Conclude, Op, Statement
 from flowgen.postgres.entries import entry_params
 from flowgen.postgres.rows import Session
 
-__all__ = ["begin", "finish"]
+__all__ = ["begin", "finish", "reset"]
 
 _IDLE = timedelta(minutes=1)
 
@@ -41,3 +42,8 @@ def finish(session: Session, token: str, run_id: UUID, entries: Sequence[Entry])
     )
     now: datetime = rows[0][0]
     return now
+
+
+def reset() -> Op[None]:
+    """Forget what a function left in the session of the connection, which is in autocommit for this."""
+    yield Statement("transaction_reset")

@@ -94,13 +94,16 @@ class Transactor:
         conn = await self._connection(is_async)
         token = secrets.token_hex(8)
         kept = False
+        factories = conn.row_factory, conn.cursor_factory
         try:
             await self._run(conn, is_async, lambda: transactions.begin(token))
             value = await self._called(conn, is_async, running)
+            # The function may have asked for rows of another shape, for itself.
+            conn.row_factory, conn.cursor_factory = factories
             # From here on an abort must not cut the commit in half.
             kept = await asyncio.shield(asyncio.create_task(self._finish(run, running, conn, is_async, token, value)))
         finally:
-            if kept:
+            if kept and await self._reset(conn, is_async):
                 self._idle[is_async].append(conn)
             else:
                 await self._discard(conn, is_async)
@@ -208,6 +211,25 @@ class Transactor:
             if error.transient:
                 raise _Broken(error) from error
             raise
+
+    async def _reset(self, conn: Any, is_async: bool) -> bool:
+        """Make the connection as good as new for the next function; whether that went well."""
+
+        def reset() -> None:
+            conn.autocommit = True
+            database.run(conn, transactions.reset(), self._schema)
+            conn.autocommit = False
+
+        try:
+            if is_async:
+                await conn.set_autocommit(True)
+                await database.run_async(conn, transactions.reset(), self._schema)
+                await conn.set_autocommit(False)
+            else:
+                await self._executor.in_thread(reset)
+        except Exception:  # whatever broke it, the outcome is committed
+            return False
+        return True
 
     async def _discard(self, conn: Any, is_async: bool) -> None:
         if is_async:
