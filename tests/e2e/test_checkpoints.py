@@ -1,0 +1,146 @@
+"""Checkpoint on a real worker: progress is saved and a run goes on from it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from flowgen import App, Checkpoint, Context, Flow, Retry, RunFailed, Sleep, Step
+from flowgen.client.sync import Client
+from flowgen.testing.workers import Workers
+from tests.waiting import eventually
+
+
+def test_a_retried_run_goes_on_from_its_cursor_and_repeats_no_prologue(
+    app: App, flowgen_client: Client, flowgen_worker: Workers
+) -> None:
+    calls: list[str] = []
+    broken = [True]
+
+    def count_pages() -> int:
+        calls.append("count")
+        return 5
+
+    def load_page(page: int) -> int:
+        calls.append(f"page {page}")
+        if page == 3 and broken[0]:
+            raise ValueError("page 3")
+        return page
+
+    @app.workflow
+    def load(ctx: Context) -> Flow[list[Any]]:
+        pages = yield from Step(count_pages)
+        total = (ctx.accumulated_results or {"n": 0})["n"]
+        for page in range(ctx.checkpoint_cursor or 0, pages):
+            total += yield from Step(load_page, page).opts(retry=Retry(1))
+            yield Checkpoint(page + 1, page + 1, {"n": total})
+        return [total, ctx.checkpoint_items_processed, ctx.has_checkpoint()]
+
+    flowgen_worker(app)
+    run = flowgen_client.start(load)
+    with pytest.raises(RunFailed, match="page 3"):
+        run.result(timeout=15)
+    broken[0] = False
+    flowgen_client.retry(run.id)
+    assert run.result(timeout=15) == [10, 5, True]
+    assert calls == ["count", "page 0", "page 1", "page 2", "page 3", "page 3", "page 4"]
+
+
+def test_a_loop_with_sleeps_resumes_at_each_cursor(app: App, flowgen_client: Client, flowgen_worker: Workers) -> None:
+    def item(n: int) -> int:
+        return n
+
+    @app.workflow
+    def loop(ctx: Context) -> Flow[list[int]]:
+        items = list(ctx.accumulated_results or [])
+        for n in range(ctx.checkpoint_cursor or 0, 10):
+            items.append((yield from Step(item, n)))
+            yield Sleep(0.001)
+            yield Checkpoint(n + 1, n + 1, items)
+        return items
+
+    flowgen_worker(app, cache=0)
+    run = flowgen_client.start(loop)
+    assert run.result(timeout=20) == list(range(10))
+
+
+def test_a_bounded_history_is_what_a_resume_reads(app: App, flowgen_client: Client, flowgen_worker: Workers) -> None:
+    def item(n: int) -> int:
+        return n
+
+    @app.workflow
+    def loop(ctx: Context) -> Flow[int]:
+        for n in range(ctx.checkpoint_cursor or 0, 300):
+            yield Step(item, n)
+            yield Checkpoint(n + 1)
+        yield Sleep(0.01)
+        return (yield from Step(item, 300))
+
+    flowgen_worker(app, cache=0)
+    run = flowgen_client.start(loop)
+    assert run.result(timeout=30) == 300
+
+
+def test_from_scratch_sets_the_checkpoint_aside(app: App, flowgen_client: Client, flowgen_worker: Workers) -> None:
+    calls: list[int] = []
+    broken = [True]
+
+    def item(n: int) -> int:
+        calls.append(n)
+        if n == 2 and broken[0]:
+            raise ValueError("two")
+        return n
+
+    @app.workflow
+    def loop(ctx: Context) -> Flow[bool]:
+        before = ctx.has_checkpoint()
+        for n in range(ctx.checkpoint_cursor or 0, 3):
+            yield Step(item, n).opts(retry=Retry(1))
+            yield Checkpoint(n + 1)
+        return before
+
+    flowgen_worker(app)
+    run = flowgen_client.start(loop)
+    with pytest.raises(RunFailed):
+        run.result(timeout=15)
+    broken[0] = False
+    flowgen_client.retry(run.id, from_scratch=True)
+    assert run.result(timeout=15) is False
+    assert calls == [0, 1, 2, 0, 1, 2]
+
+
+def test_a_checkpoint_that_nobody_reads_is_refused_with_the_idiom(
+    app: App, flowgen_client: Client, flowgen_worker: Workers
+) -> None:
+    @app.workflow
+    def careless(ctx: Context) -> Flow[None]:
+        yield Checkpoint(1)
+
+    flowgen_worker(app)
+    run = flowgen_client.start(careless)
+    with pytest.raises(RunFailed, match=r"(?s)DefinitionError: .*ctx\.checkpoint_cursor or 0"):
+        run.result(timeout=15)
+
+
+def test_a_run_level_retry_keeps_the_checkpoint(app: App, flowgen_client: Client, flowgen_worker: Workers) -> None:
+    calls: list[int] = []
+
+    def item(n: int) -> int:
+        calls.append(n)
+        if n == 2 and calls.count(2) == 1:
+            raise ValueError("two")
+        return n
+
+    @app.workflow(retry=Retry(2, initial=0.05, jitter=0))
+    def loop(ctx: Context) -> Flow[list[Any]]:
+        for n in range(ctx.checkpoint_cursor or 0, 4):
+            yield Step(item, n).opts(retry=Retry(1))
+            yield Checkpoint(n + 1)
+        return [ctx.attempt, ctx.is_retry(), ctx.is_last_retry()]
+
+    flowgen_worker(app)
+    run = flowgen_client.start(loop)
+    assert run.result(timeout=15) == [2, True, True]
+    assert calls == [0, 1, 2, 2, 3]
+    assert eventually(lambda: run.refresh().attempt) == 2
