@@ -71,12 +71,13 @@ CREATE TABLE {schema}.run (
     )
 ) WITH (fillfactor = 50, autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_cost_delay = 0);
 
-CREATE INDEX run_ready ON {schema}.run (queue, priority DESC, due_at, run_id) WHERE status = 0;
+-- A plan is made before there is anything to estimate, so no two indexes fit the conditions of one statement.
+CREATE INDEX run_ready ON {schema}.run (queue, priority DESC, due_at, run_id) WHERE status = 0 AND recoveries < 2;
 CREATE INDEX run_suspect ON {schema}.run (queue) WHERE status = 0 AND recoveries >= 2;
 CREATE INDEX run_future ON {schema}.run (due_at) WHERE due_at IS NOT NULL AND status IN (1, 4);
 CREATE INDEX run_held ON {schema}.run (queue, name) WHERE status = 2;
 CREATE INDEX run_owned ON {schema}.run (owner) WHERE status = 3;
-CREATE INDEX run_news ON {schema}.run (owner) WHERE status = 3 AND (request IS NOT NULL OR mail > seen);
+CREATE INDEX run_news ON {schema}.run (owner) WHERE owner IS NOT NULL AND (request IS NOT NULL OR mail > seen);
 CREATE INDEX run_children ON {schema}.run (parent_id) WHERE parent_id IS NOT NULL;
 CREATE INDEX run_cascade ON {schema}.run (run_id) WHERE cascade;
 

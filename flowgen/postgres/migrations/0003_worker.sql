@@ -2,9 +2,12 @@
 -- is made on an empty table would otherwise scan a full one later.
 --
 -- Each function that is given a session begins with the fence: the worker row, locked FOR KEY SHARE. Nothing is written
--- unless it was found. A run_id is looked up in a sorted array by width_bucket, which is a binary search. Conditions on
--- a row that is found by its run_id are written so that no partial index fits them (`status + 0`, IS NOT DISTINCT FROM):
--- on an empty table any index looks as good as the primary key.
+-- unless it was found. A run_id is looked up in a sorted array by width_bucket, which is a binary search. On an empty
+-- table every plan looks as good as any other, so the statements leave no choice. Rows are joined by
+-- `run_id = ANY (ARRAY[...])`, which only a look-up by index can answer. Conditions on a row that is found by its run_id
+-- fit no partial index (`status + 0`, IS NOT DISTINCT FROM). A question about another row is a scalar subquery: EXISTS
+-- may be answered by a hash of the whole table. What finds rows by a partial index has no ORDER BY of the
+-- primary key: the ids are collected first, and locked in their order by a second statement.
 --
 -- Lock order: the worker row, then rows of `run`. A flush never waits for a row of `run` (SKIP LOCKED); whoever waits
 -- for several of them takes them in the order of run_id.
@@ -44,7 +47,8 @@ BEGIN
     SELECT array_agg(w.run_id), array_agg(w.index), array_agg(w.due_at) INTO due_run, due_index, due
     FROM written w WHERE w.due_at IS NOT NULL;
     IF cardinality(c_run) > 0 THEN
-        DELETE FROM {schema}.inbox i USING unnest(c_run, c_id) AS c(run, id) WHERE i.run_id = c.run AND i.id = c.id;
+        DELETE FROM {schema}.inbox i USING unnest(c_run, c_id) AS c(run, id)
+        WHERE i.run_id = ANY (ARRAY[c.run]) AND i.id = c.id;
     END IF;
     RETURN NEXT;
 END
@@ -118,7 +122,7 @@ BEGIN
     IF EXISTS (SELECT 1 FROM {schema}.waiter) THEN
         SELECT array_agg(l.run_id) INTO waiting FROM (
             SELECT r.run_id FROM {schema}.run r
-            WHERE r.run_id IN (SELECT w.waiting_id FROM {schema}.waiter w WHERE w.run_id = ANY (locked))
+            WHERE r.run_id = ANY (ARRAY(SELECT w.waiting_id FROM {schema}.waiter w WHERE w.run_id = ANY (locked)))
             ORDER BY r.run_id FOR NO KEY UPDATE OF r SKIP LOCKED
         ) l;
         SELECT array_agg(DISTINCT b.run_id ORDER BY b.run_id) INTO busy FROM (
@@ -126,7 +130,7 @@ BEGIN
             UNION ALL
             SELECT w.run_id FROM {schema}.waiter w
             WHERE w.run_id = ANY (locked)
-                AND EXISTS (SELECT 1 FROM {schema}.run r WHERE r.run_id = w.waiting_id)
+                AND (SELECT r.status FROM {schema}.run r WHERE r.run_id = w.waiting_id) IS NOT NULL
                 AND (waiting IS NULL OR waiting[width_bucket(w.waiting_id, waiting)] IS DISTINCT FROM w.waiting_id)
         ) b;
     END IF;
@@ -165,9 +169,9 @@ BEGIN
             prologue = CASE WHEN u.verb = 10 THEN coalesce(u.prologue, 0) ELSE coalesce(u.prologue, r.prologue) END,
             request = CASE
                 WHEN u.verb IN (7, 8, 9) OR (u.verb = 5 AND r.request = 2) THEN NULL ELSE r.request END,
-            cascade = CASE WHEN u.verb IN (8, 9) AND EXISTS (
-                SELECT 1 FROM {schema}.run c WHERE c.parent_id = r.run_id AND c.status < 7 AND NOT c.detached
-            ) THEN true END,
+            cascade = CASE WHEN u.verb IN (8, 9) THEN (
+                SELECT true FROM {schema}.run c WHERE c.parent_id = r.run_id AND c.status < 7 AND NOT c.detached LIMIT 1
+            ) END,
             output = CASE WHEN u.verb = 7 THEN u.output::json ELSE r.output END,
             error = CASE WHEN u.verb = 7 THEN NULL ELSE coalesce(u.error::json, r.error) END,
             progress = coalesce(u.progress::json, r.progress),
@@ -184,14 +188,14 @@ BEGIN
                 AND (busy IS NULL OR (busy[width_bucket(run, busy)] IS DISTINCT FROM run
                     AND (parent IS NULL OR busy[width_bucket(parent, busy)] IS DISTINCT FROM parent)))
         ) u
-        WHERE r.run_id = u.run AND r.owner IS NOT DISTINCT FROM p_session AND r.claim = u.claim
+        WHERE r.run_id = ANY (ARRAY[u.run]) AND r.owner IS NOT DISTINCT FROM p_session AND r.claim = u.claim
         RETURNING r.run_id, r.status, r.mail, u.parent, u.parent_key, u.output, u.error, u.urgent
     ), ends AS (
         SELECT c.run_id, c.parent AS target, c.parent_key AS key, c.urgent, c.status, c.output, c.error FROM changed c
         WHERE c.status >= 7 AND c.parent IS NOT NULL AND live[width_bucket(c.parent, live)] = c.parent
         UNION ALL
         SELECT c.run_id, w.waiting_id, w.key, c.status <> 7, c.status, c.output, c.error
-        FROM changed c JOIN {schema}.waiter w ON w.run_id = c.run_id
+        FROM changed c JOIN {schema}.waiter w ON w.run_id = ANY (ARRAY[c.run_id])
         WHERE waiting IS NOT NULL AND c.status >= 7
             AND waiting[width_bucket(w.waiting_id, waiting)] = w.waiting_id
     ), told AS (
@@ -221,7 +225,7 @@ BEGIN
             SELECT l.run, count(*)::integer AS letters, bool_or(l.urgent) AS urgent
             FROM unnest(target, urgency) AS l(run, urgent) GROUP BY l.run
         ) t
-        WHERE r.run_id = t.run AND r.status < 7
+        WHERE r.run_id = ANY (ARRAY[t.run]) AND r.status < 7
             AND (landed IS NULL OR landed[width_bucket(t.run, landed)] IS DISTINCT FROM t.run);
     END IF;
 
@@ -247,7 +251,7 @@ BEGIN
 
     IF cardinality(c_run) > 0 THEN
         DELETE FROM {schema}.inbox i USING unnest(c_run, c_id) AS c(run, id)
-        WHERE i.run_id = c.run AND i.id = c.id
+        WHERE i.run_id = ANY (ARRAY[c.run]) AND i.id = c.id
             AND (refused IS NULL OR refused[width_bucket(c.run, refused)] IS DISTINCT FROM c.run);
     END IF;
     IF ended IS NOT NULL THEN

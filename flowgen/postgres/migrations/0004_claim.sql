@@ -43,19 +43,33 @@ BEGIN
         RETURN NEXT;
         RETURN;
     END IF;
-    IF me.queues IS NULL THEN
+    -- A suspect may kill this process: it is claimed by a session that has nothing else to lose.
+    IF p_suspect AND NOT EXISTS (SELECT 1 FROM {schema}.run r WHERE r.status = 3 AND r.owner = p_session) THEN
+        WITH picked AS MATERIALIZED (
+            SELECT r.run_id FROM {schema}.run r
+            WHERE r.status = 0 AND r.recoveries >= 2 AND r.name = ANY (me.names)
+                AND (me.queues IS NULL OR r.queue = ANY (me.queues))
+                AND NOT EXISTS (SELECT 1 FROM {schema}.queue q WHERE q.name = r.queue AND q.paused)
+            LIMIT 1 FOR NO KEY UPDATE OF r SKIP LOCKED
+        ), taken AS (
+            UPDATE {schema}.run AS r SET
+                status = 3, owner = p_session, claim = r.claim + 1, seen = r.mail, started_at = coalesce(r.started_at, at)
+            FROM picked p WHERE r.run_id = ANY (ARRAY[p.run_id]) RETURNING r.run_id
+        )
+        SELECT array_agg(t.run_id) INTO batch FROM taken t;
+        got := got || batch;
+    END IF;
+    IF p_suspect THEN
+        room := 0;
+    ELSIF me.queues IS NULL THEN
         WITH RECURSIVE q AS (
-            (SELECT r.queue FROM {schema}.run r WHERE r.status = 0 ORDER BY r.queue LIMIT 1)
+            (SELECT r.queue FROM {schema}.run r WHERE r.status = 0 AND r.recoveries < 2 ORDER BY r.queue LIMIT 1)
             UNION ALL
-            SELECT (SELECT r.queue FROM {schema}.run r WHERE r.status = 0 AND r.queue > q.queue
+            SELECT (SELECT r.queue FROM {schema}.run r WHERE r.status = 0 AND r.recoveries < 2 AND r.queue > q.queue
                 ORDER BY r.queue LIMIT 1)
             FROM q WHERE q.queue IS NOT NULL
         )
         SELECT array_agg(q.queue) AS queues, me.names AS names INTO me FROM q WHERE q.queue IS NOT NULL;
-    END IF;
-    -- a suspect may kill this process: it is claimed by a session that has nothing else to lose
-    IF p_suspect AND EXISTS (SELECT 1 FROM {schema}.run r WHERE r.status = 3 AND r.owner = p_session) THEN
-        room := 0;
     END IF;
     FOR one IN SELECT u.name FROM unnest(me.queues) AS u(name) ORDER BY random() LOOP
         EXIT WHEN room <= 0;
@@ -66,13 +80,13 @@ BEGIN
         END IF;
         WITH picked AS MATERIALIZED (
             SELECT r.run_id FROM {schema}.run r
-            WHERE r.status = 0 AND r.queue = one AND r.name = ANY (me.names) AND (r.recoveries >= 2) = p_suspect
+            WHERE r.status = 0 AND r.recoveries < 2 AND r.queue = one AND r.name = ANY (me.names)
             ORDER BY r.queue, r.priority DESC, r.due_at, r.run_id LIMIT room
             FOR NO KEY UPDATE OF r SKIP LOCKED
         ), taken AS (
             UPDATE {schema}.run AS r SET
                 status = 3, owner = p_session, claim = r.claim + 1, seen = r.mail, started_at = coalesce(r.started_at, at)
-            FROM picked p WHERE r.run_id = p.run_id RETURNING r.run_id
+            FROM picked p WHERE r.run_id = ANY (ARRAY[p.run_id]) RETURNING r.run_id
         )
         SELECT array_agg(t.run_id) INTO batch FROM taken t;
         got := got || batch;
@@ -124,7 +138,7 @@ BEGIN
                         AND (e.index < coalesce(r.prologue, 0) OR e.index >= coalesce(r.base, 0) OR e.named)
                 ) END AS bytes
             FROM unnest(got) WITH ORDINALITY AS g(run_id, place)
-            JOIN {schema}.run r ON r.run_id = g.run_id
+            JOIN {schema}.run r ON r.run_id = ANY (ARRAY[g.run_id])
             CROSS JOIN LATERAL (
                 SELECT CASE WHEN (p_have -> r.run_id::text ->> 0)::integer = r.claim - 1
                     THEN (p_have -> r.run_id::text ->> 1)::integer END AS known
@@ -158,7 +172,7 @@ BEGIN
             WHERE r.run_id = ANY (found) AND r.status + 0 IN (1, 4) AND r.due_at <= at
             ORDER BY r.run_id FOR NO KEY UPDATE OF r SKIP LOCKED
         )
-        UPDATE {schema}.run AS r SET status = 0 FROM picked p WHERE r.run_id = p.run_id;
+        UPDATE {schema}.run AS r SET status = 0 FROM picked p WHERE r.run_id = ANY (ARRAY[p.run_id]);
         GET DIAGNOSTICS promoted = ROW_COUNT;
     END IF;
     next_due_at := (SELECT r.due_at FROM {schema}.run r WHERE r.due_at IS NOT NULL AND r.status IN (1, 4)

@@ -8,6 +8,7 @@ SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_generic_plan
 SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off
 AS $function$
 DECLARE
+    mine uuid[];
     released integer;
 BEGIN
     PERFORM 1 FROM {schema}.worker w
@@ -17,12 +18,13 @@ BEGIN
     IF NOT FOUND THEN
         RETURN NULL;
     END IF;
+    mine := coalesce(p_runs, ARRAY(SELECT r.run_id FROM {schema}.run r WHERE r.status = 3 AND r.owner = p_session));
     WITH picked AS MATERIALIZED (
         SELECT r.run_id FROM {schema}.run r
-        WHERE r.status = 3 AND r.owner = p_session AND (p_runs IS NULL OR r.run_id = ANY (p_runs))
+        WHERE r.run_id = ANY (mine) AND r.owner IS NOT DISTINCT FROM p_session
         ORDER BY r.run_id FOR NO KEY UPDATE OF r SKIP LOCKED
     )
-    UPDATE {schema}.run AS r SET status = 0, owner = NULL FROM picked p WHERE r.run_id = p.run_id;
+    UPDATE {schema}.run AS r SET status = 0, owner = NULL FROM picked p WHERE r.run_id = ANY (ARRAY[p.run_id]);
     GET DIAGNOSTICS released = ROW_COUNT;
     RETURN released;
 END
@@ -58,12 +60,12 @@ BEGIN
         UPDATE {schema}.run AS r SET
             status = 0, owner = NULL, recovered_index = p.last,
             recoveries = CASE WHEN p.last > coalesce(r.recovered_index, -1) THEN 1 ELSE least(r.recoveries + 1, 9999) END
-        FROM progress p WHERE r.run_id = p.run_id;
+        FROM progress p WHERE r.run_id = ANY (ARRAY[p.run_id]);
         GET DIAGNOSTICS released = ROW_COUNT;
     END IF;
     UPDATE {schema}.worker AS w SET released = true
     WHERE w.worker_id = ANY (lost)
-        AND NOT EXISTS (SELECT 1 FROM {schema}.run r WHERE r.status = 3 AND r.owner = w.worker_id);
+        AND (SELECT r.run_id FROM {schema}.run r WHERE r.status = 3 AND r.owner = w.worker_id LIMIT 1) IS NULL;
     DELETE FROM {schema}.worker w WHERE w.released AND w.lease_until < {schema}.clock() - interval '1 day';
     RETURN released;
 END
@@ -87,7 +89,7 @@ BEGIN
             FROM {schema}.inbox m WHERE m.run_id = r.run_id
         ) END
     FROM {schema}.run r
-    WHERE r.status = 3 AND r.owner = p_session AND (r.request IS NOT NULL OR r.mail > r.seen);
+    WHERE r.owner = p_session AND (r.request IS NOT NULL OR r.mail > r.seen);
 END
 $function$;
 
@@ -102,6 +104,7 @@ AS $function$
 DECLARE
     at timestamptz := {schema}.clock();
     locked uuid[];
+    barred uuid[];  -- who has somebody to tell whose row is locked elsewhere
     ended uuid[];
     target uuid[];
     changes integer;
@@ -117,6 +120,16 @@ BEGIN
         ))
         ORDER BY r.run_id FOR NO KEY UPDATE OF r SKIP LOCKED
     ) l;
+    barred := ARRAY(
+        SELECT t.run_id FROM (
+            SELECT r.run_id, r.parent_id AS other FROM {schema}.run r
+            WHERE r.run_id = ANY (p_runs) AND r.parent_id IS NOT NULL
+            UNION ALL
+            SELECT w.run_id, w.waiting_id FROM {schema}.waiter w WHERE w.run_id = ANY (p_runs)
+        ) t
+        WHERE locked[width_bucket(t.other, locked)] IS DISTINCT FROM t.other
+            AND (SELECT p.status FROM {schema}.run p WHERE p.run_id = t.other) < 7
+    );
     WITH changed AS (
         UPDATE {schema}.run AS r SET
             status = CASE WHEN r.started_at IS NULL THEN 9 WHEN r.status = 3 THEN 3 ELSE 0 END,
@@ -127,25 +140,20 @@ BEGIN
             due_at = CASE WHEN r.started_at IS NULL THEN NULL WHEN r.status IN (0, 3) THEN r.due_at ELSE at END
         WHERE r.run_id = ANY (p_runs) AND locked[width_bucket(r.run_id, locked)] = r.run_id
             AND r.status < 7 AND r.request IS DISTINCT FROM 1
-            AND NOT EXISTS (
-                SELECT 1 FROM {schema}.run p
-                WHERE (p.run_id = r.parent_id
-                        OR p.run_id IN (SELECT w.waiting_id FROM {schema}.waiter w WHERE w.run_id = r.run_id))
-                    AND p.status < 7 AND locked[width_bucket(p.run_id, locked)] IS DISTINCT FROM p.run_id
-            )
+            AND r.run_id <> ALL (barred)
         RETURNING r.run_id, r.status, r.parent_id, r.parent_key
     ), ends AS (
         SELECT c.run_id, c.parent_id AS target, c.parent_key AS key FROM changed c
         WHERE c.status = 9 AND c.parent_key IS NOT NULL
         UNION ALL
-        SELECT c.run_id, w.waiting_id, w.key FROM changed c JOIN {schema}.waiter w ON w.run_id = c.run_id
+        SELECT c.run_id, w.waiting_id, w.key FROM changed c JOIN {schema}.waiter w ON w.run_id = ANY (ARRAY[c.run_id])
         WHERE c.status = 9
     ), told AS (
         INSERT INTO {schema}.inbox (run_id, created_at, kind, key, payload)
         SELECT e.target, at, 1, e.key, '{"status":"cancelled","error":' || json_build_object('reason', p_reason)::text
             || ',"run_id":"' || e.run_id || '"}'
         FROM ends e
-        WHERE EXISTS (SELECT 1 FROM {schema}.run p WHERE p.run_id = e.target AND p.status < 7)
+        WHERE (SELECT p.status FROM {schema}.run p WHERE p.run_id = e.target) < 7
         RETURNING run_id
     )
     SELECT (SELECT count(*) FROM changed), (SELECT array_agg(c.run_id) FROM changed c WHERE c.status = 9),
@@ -157,7 +165,7 @@ BEGIN
             status = CASE WHEN r.status = 4 THEN 0 ELSE r.status END,
             due_at = CASE WHEN r.status = 4 THEN at ELSE r.due_at END
         FROM (SELECT l.run, count(*)::integer AS letters FROM unnest(target) AS l(run) GROUP BY l.run) t
-        WHERE r.run_id = t.run AND r.status < 7;
+        WHERE r.run_id = ANY (ARRAY[t.run]) AND r.status < 7;
     END IF;
     IF ended IS NOT NULL THEN
         DELETE FROM {schema}.inbox i WHERE i.run_id = ANY (ended);
@@ -179,14 +187,14 @@ DECLARE
     children uuid[];
     changes integer := 0;
 BEGIN
-    parents := ARRAY(SELECT r.run_id FROM {schema}.run r WHERE r.cascade ORDER BY r.run_id LIMIT p_limit);
+    parents := ARRAY(SELECT r.run_id FROM {schema}.run r WHERE r.cascade LIMIT p_limit);
     IF cardinality(parents) = 0 THEN
         RETURN 0;
     END IF;
     children := ARRAY(
         SELECT c.run_id FROM {schema}.run c
         WHERE c.parent_id = ANY (parents) AND c.status < 7 AND NOT c.detached AND c.request IS DISTINCT FROM 1
-        ORDER BY c.run_id LIMIT p_limit
+        LIMIT p_limit
     );
     IF cardinality(children) > 0 THEN
         changes := {schema}.cancel_some(children, 'the parent run ended');
@@ -196,10 +204,10 @@ BEGIN
         ORDER BY r.run_id FOR NO KEY UPDATE OF r SKIP LOCKED
     )
     UPDATE {schema}.run AS r SET cascade = NULL FROM picked p
-    WHERE r.run_id = p.run_id AND r.cascade AND NOT EXISTS (
-        SELECT 1 FROM {schema}.run c
-        WHERE c.parent_id = r.run_id AND c.status < 7 AND NOT c.detached AND c.request IS DISTINCT FROM 1
-    );
+    WHERE r.run_id = ANY (ARRAY[p.run_id]) AND r.cascade IS NOT DISTINCT FROM true AND (
+        SELECT c.run_id FROM {schema}.run c
+        WHERE c.parent_id = r.run_id AND c.status < 7 AND NOT c.detached AND c.request IS DISTINCT FROM 1 LIMIT 1
+    ) IS NULL;
     RETURN changes;
 END
 $function$;
@@ -215,13 +223,15 @@ DECLARE
     held integer := 0;
 BEGIN
     WITH RECURSIVE q AS (
-        (SELECT r.queue FROM {schema}.run r WHERE r.status = 0 ORDER BY r.queue LIMIT 1)
+        (SELECT r.queue FROM {schema}.run r WHERE r.status = 0 AND r.recoveries < 2 ORDER BY r.queue LIMIT 1)
         UNION ALL
-        SELECT (SELECT r.queue FROM {schema}.run r WHERE r.status = 0 AND r.queue > q.queue ORDER BY r.queue LIMIT 1)
+        SELECT (SELECT r.queue FROM {schema}.run r WHERE r.status = 0 AND r.recoveries < 2 AND r.queue > q.queue
+            ORDER BY r.queue LIMIT 1)
         FROM q WHERE q.queue IS NOT NULL
     ), front AS MATERIALIZED (
         SELECT f.* FROM q CROSS JOIN LATERAL (
-            SELECT r.run_id, r.name, r.queue FROM {schema}.run r WHERE r.status = 0 AND r.queue = q.queue
+            SELECT r.run_id, r.name, r.queue FROM {schema}.run r
+            WHERE r.status = 0 AND r.recoveries < 2 AND r.queue = q.queue
             ORDER BY r.queue, r.priority DESC, r.due_at, r.run_id LIMIT p_limit
         ) f WHERE q.queue IS NOT NULL
     ), place AS MATERIALIZED (
@@ -234,7 +244,7 @@ BEGIN
             SELECT r.run_id FROM {schema}.run r WHERE r.run_id = ANY (found_runs) AND r.status + 0 = 0
             ORDER BY r.run_id FOR NO KEY UPDATE OF r SKIP LOCKED
         )
-        UPDATE {schema}.run AS r SET status = 2 FROM picked p WHERE r.run_id = p.run_id;
+        UPDATE {schema}.run AS r SET status = 2 FROM picked p WHERE r.run_id = ANY (ARRAY[p.run_id]);
         GET DIAGNOSTICS held = ROW_COUNT;
     END IF;
     RETURN held;
@@ -262,7 +272,8 @@ BEGIN
         SELECT p.queue, p.name FROM place p WHERE {schema}.is_served(p.name, p.queue)
     )
     SELECT array_agg(f.run_id) INTO found_runs FROM (
-        SELECT r.run_id FROM served s JOIN {schema}.run r ON r.status = 2 AND r.queue = s.queue AND r.name = s.name
+        SELECT r.run_id FROM served s
+        JOIN {schema}.run r ON r.status = 2 AND r.queue = ANY (ARRAY[s.queue]) AND r.name = ANY (ARRAY[s.name])
         LIMIT p_limit
     ) f;
     IF found_runs IS NOT NULL THEN
@@ -270,7 +281,7 @@ BEGIN
             SELECT r.run_id FROM {schema}.run r WHERE r.run_id = ANY (found_runs) AND r.status + 0 = 2
             ORDER BY r.run_id FOR NO KEY UPDATE OF r SKIP LOCKED
         )
-        UPDATE {schema}.run AS r SET status = 0 FROM picked p WHERE r.run_id = p.run_id;
+        UPDATE {schema}.run AS r SET status = 0 FROM picked p WHERE r.run_id = ANY (ARRAY[p.run_id]);
         GET DIAGNOSTICS freed = ROW_COUNT;
     END IF;
     RETURN freed;

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from typing import Any
 
 from flowgen.core.ids import uuid_of_id
 from flowgen.core.states import Status
-from flowgen.errors import DatabaseError
+from flowgen.errors import DatabaseError, DefinitionError
 from flowgen.postgres import claims, entries, transactions
 from flowgen.postgres.children import attach_child
 from flowgen.postgres.rows import ClaimedRun, FlushBatch, NewRun, RunAction, Session
-from tests.integration.postgres.rules import Rule, proofs_of
+from tests.integration.postgres.rules import Rule, Without, proofs_of
 from tests.integration.postgres.store import Store, change, child_of, ending, outcome
 from tests.waiting import eventually
 
@@ -153,7 +154,7 @@ def a_null_character_in_an_input_compares(store: Store) -> None:
             run_id=wanted.run_id, id="a", name="job", kind="task", input=text, parent_id=parent.run_id, parent_key=key
         )
         store.run(attach_child(session, parent.claim, child, [outcome(index)]))
-    assert store.indexes(parent.run_id) == [0, 2]
+    assert store.indexes(parent.run_id) == [0, 1]
 
 
 # --- locks
@@ -237,10 +238,10 @@ def a_claim_and_a_completion_are_two_transactions(store: Store) -> None:
         store.run(first, conn)
         try:
             store.run(second, conn)
+            sqlstate = None
         except DatabaseError as error:
-            assert error.sqlstate == "FG003"
-        else:
-            raise AssertionError("a claim and a completion went into one transaction")
+            sqlstate = error.sqlstate
+        assert sqlstate == "FG003", "a claim and a completion went into one transaction"
         conn.rollback()
 
 
@@ -257,22 +258,24 @@ def a_transaction_that_its_function_ended_records_nothing(store: Store) -> None:
         conn.execute("INSERT INTO public.ledger VALUES (1)")
         conn.execute(word.encode())
         conn.execute("SELECT 1")
-        try:
+        with contextlib.suppress(DefinitionError):
             store.run(transactions.finish(session, "token", item.run_id, [outcome(0)]), conn)
-        except Exception as error:
-            assert "ended the transaction" in str(error), error
         conn.close()
         assert store.indexes(item.run_id) == []
+
+
+def in_flush(*changes: tuple[str, str]) -> Without:
+    return lambda store: store.without("flush", *changes)
 
 
 RULES = {
     "mail that was not read makes a hang-up ready": Rule(
         mail_that_was_not_read_makes_a_hang_up_ready,
-        lambda store: store.without("flush", ("OR r.mail + u.letters <> u.mail_read", "")),
+        in_flush(("OR r.mail + u.letters <> u.mail_read", "")),
     ),
     "an end and its parent's hang-up in one flush: one update of a row": Rule(
         an_end_and_the_hang_up_of_its_parent_in_one_flush_lose_no_wake,
-        lambda store: store.without("flush", ("r.mail + u.letters", "r.mail")),
+        in_flush(("r.mail + u.letters", "r.mail")),
     ),
     "an end and its parent's hang-up in one flush: no look into the inbox": Rule(
         an_end_and_the_hang_up_of_its_parent_in_one_flush_lose_no_wake,
@@ -286,7 +289,7 @@ RULES = {
     ),
     "a child that a cancel did not see is no orphan": Rule(
         a_child_that_a_cancel_did_not_see_is_no_orphan,
-        lambda store: store.without("flush", ("THEN true END,", "THEN NULL END,")),
+        in_flush(("SELECT true FROM", "SELECT NULL::boolean FROM")),
     ),
     "children are cancelled until none is found": Rule(
         all_children_of_a_failed_run_are_cancelled_however_many,
@@ -304,27 +307,27 @@ RULES = {
     ),
     "a locked row is not waited for": Rule(
         a_locked_row_delays_its_own_run_only_and_the_whole_of_it,
-        lambda store: store.without("flush", (" SKIP LOCKED", "")),
+        in_flush((" SKIP LOCKED", "")),
     ),
     "a run that is left out is left out with its entries": Rule(
         a_locked_row_delays_its_own_run_only_and_the_whole_of_it,
-        lambda store: store.without("flush", ("WHERE refused IS NULL OR refused[width_bucket(e", "WHERE true OR refused[width_bucket(e")),
+        in_flush(("refused IS NULL OR refused[width_bucket(e", "true OR refused[width_bucket(e")),
     ),
     "a run that is left out is left out with its children": Rule(
         a_locked_row_delays_its_own_run_only_and_the_whole_of_it,
-        lambda store: store.without("flush", ("WHERE refused IS NULL OR refused[width_bucket(k", "WHERE true OR refused[width_bucket(k")),
+        in_flush(("refused IS NULL OR refused[width_bucket(k", "true OR refused[width_bucket(k")),
     ),
     "a run whose parent is locked is left out": Rule(
         a_locked_row_delays_its_own_run_only_and_the_whole_of_it,
-        lambda store: store.without("flush", ("AND (parent IS NULL OR busy[width_bucket(parent, busy)] IS DISTINCT FROM parent)", "")),
+        in_flush(("AND (parent IS NULL OR busy[width_bucket(parent, busy)] IS", "AND (true OR parent IS")),
     ),
     "flushes that cross do not deadlock": Rule(
         flushes_that_cross_do_not_deadlock,
-        lambda store: store.without("flush", ("ORDER BY r.run_id FOR NO KEY UPDATE OF r SKIP LOCKED\n    ) l;\n    IF", ") l;\n    IF")),
+        in_flush((" FOR NO KEY UPDATE OF r SKIP LOCKED\n    ) l;\n    IF", "\n    ) l;\n    IF")),
     ),
     "a flush after a claim is a transaction of its own": Rule(
         a_claim_and_a_completion_are_two_transactions,
-        lambda store: store.without("flush", ("IF pg_current_xact_id_if_assigned() IS NOT NULL", "IF false")),
+        in_flush(("IF pg_current_xact_id_if_assigned() IS NOT NULL", "IF false")),
     ),
     "a claim after a flush is a transaction of its own": Rule(
         a_claim_and_a_completion_are_two_transactions,
@@ -332,7 +335,7 @@ RULES = {
     ),
     "a Transaction that its function ended records nothing": Rule(
         a_transaction_that_its_function_ended_records_nothing,
-        lambda store: store.without("finish_transaction", ("IF current_setting('flowgen.tx', true) IS DISTINCT FROM p_token", "IF false")),
+        lambda store: store.without("finish_transaction", ("IF current_setting('flowgen.tx', true)", "IF p_token")),
     ),
 }  # fmt: skip
 
