@@ -14,6 +14,7 @@ import signal
 import sys
 import threading
 from collections.abc import Sequence
+from importlib import import_module
 from multiprocessing.connection import Connection, wait
 from typing import Any
 from uuid import UUID
@@ -49,6 +50,8 @@ class _Order:
 
     url: str
     app: tuple[str, str] | None
+    modules: tuple[str, ...]
+    """Where the app's definitions stand; imported first. The main module is imported by the spawn itself."""
     settings: Settings
     queues: Sequence[str] | None
     concurrency: int | None
@@ -74,7 +77,8 @@ def supervise(
     drain: bool,
 ) -> None:
     """Run `processes` workers until SIGTERM or SIGINT; with `drain` until each has found nothing due."""
-    order = _Order(url, _place_of(app), settings, queues, concurrency, drain)
+    modules = {each.fn.__module__ for each in app.definitions.values()} - {"__main__"}
+    order = _Order(url, _place_of(app), tuple(sorted(modules)), settings, queues, concurrency, drain)
     _Supervisor(order, processes).run()
 
 
@@ -180,10 +184,12 @@ class _Supervisor:
 
 def _serve(order: _Order, pipe: Connection) -> None:
     """The main function of a spawned process."""
+    for module in order.modules:
+        import_module(module)
     if order.app is None:
         app = default_app
     else:
-        app = getattr(sys.modules.get(order.app[0]) or __import__(order.app[0], fromlist=["_"]), order.app[1])
+        app = getattr(sys.modules.get(order.app[0]) or import_module(order.app[0]), order.app[1])
     worker = Worker(
         order.url,
         app,
