@@ -197,7 +197,7 @@ def test_a_promotion_takes_a_batch_and_passes_over_locked_rows(store: Store) -> 
     assert store.run(claims.promote(limit=2)).count == 2
     (locked,) = store.sql("SELECT run_id FROM {schema}.run WHERE status = 1 ORDER BY due_at LIMIT 1")
     holder = store.connect(autocommit=False)
-    store.sql("SELECT FROM {schema}.run WHERE run_id = %s FOR UPDATE", locked[0], conn=holder)
+    store.sql("SELECT 1 FROM {schema}.run WHERE run_id = %s FOR UPDATE", locked[0], conn=holder)
     assert store.run(claims.promote()).count == 2
     holder.commit()
     assert store.run(claims.promote()).count == 1

@@ -199,7 +199,7 @@ def test_a_schedule_is_made_and_removed_in_the_commit_of_its_outcome(store: Stor
     assert store.sql("SELECT target, name, origin FROM {schema}.schedule") == [("job", "daily", "dynamic")]
     gone = ScheduleChange(target="job", name="daily", cron=None)
     store.flush(session, schedules=[(item.run_id, gone)], entries=[(item.run_id, outcome(1))])
-    assert store.sql("SELECT FROM {schema}.schedule") == []
+    assert store.sql("SELECT 1 FROM {schema}.schedule") == []
 
 
 def test_a_run_that_is_not_ours_at_this_claim_is_left_alone_with_its_entries(store: Store) -> None:

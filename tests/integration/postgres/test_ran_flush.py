@@ -164,7 +164,7 @@ def a_locked_row_delays_its_own_run_only_and_the_whole_of_it(store: Store) -> No
     session, parent, child = parent_and_child(store)
     other = store.claimed(session, store.start())
     holder = store.connect(autocommit=False)
-    store.sql("SELECT FROM {schema}.run WHERE run_id = %s FOR UPDATE", parent.run_id, conn=holder)
+    store.sql("SELECT 1 FROM {schema}.run WHERE run_id = %s FOR UPDATE", parent.run_id, conn=holder)
     conn = store.connect(statement_timeout="1s")
     ends = {
         "entries": [(child.run_id, outcome(0)), (other.run_id, outcome(0))],
