@@ -1,0 +1,1 @@
+"""Kills workers and the server at random, and compares what they leave with what should be there."""

@@ -1,0 +1,280 @@
+"""The invariants, as pure functions of the evidence. Each gives what contradicts it; nothing means that it holds.
+
+I1 accepted, I2 terminal, I3 result, I4 memo, I5 observed, I6 transactional effect, I7 at least once and bounded, I8 at
+most once, I10 schedule. I18 (the replay audit) needs the code of the workload and stands in `audit.py`.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator
+from itertools import pairwise
+from typing import Any
+
+import attrs
+
+from tests.kill import witness
+from tests.kill.evidence import (
+    CANCELLED,
+    COMPLETED,
+    FAILED,
+    FAILURE,
+    VALUE,
+    Call,
+    Evidence,
+    Line,
+    Outcome,
+    RunRow,
+)
+from tests.kill.expected import EXPECTED, Expected
+
+BODIES = frozenset(
+    [
+        "add",
+        "add_async",
+        "flaky",
+        "flaky_async",
+        "broken",
+        "no",
+        "sync",
+        "async",
+        "one",
+        "two",
+        "three",
+        "a",
+        "b",
+        "book",
+        "book_async",
+        "never",
+        "lone",
+        "tick",
+    ]
+)
+"""Last parts of the keys whose outcome comes from a function; in `family` they name children."""
+
+
+@attrs.frozen
+class Violation:
+    invariant: str
+    run: str
+    what: str
+
+
+Found = Iterator[Violation]
+
+
+def accepted(evidence: Evidence) -> Found:
+    """I1: what the client was told is what there is."""
+    roots: dict[int, list[RunRow]] = defaultdict(list)
+    for row in evidence.runs:
+        if row.parent is None and row.name in EXPECTED:
+            roots[row.input["n"]].append(row)
+    told: dict[int, list[dict[str, Any]]] = defaultdict(list)
+    for start in evidence.starts:
+        told[start["n"]].append(start)
+    for n in sorted(told.keys() | roots.keys()):
+        said = {start["said"] for start in told[n]}
+        rows = roots[n]
+        wanted = (1, 1) if "ok" in said else (0, 1) if "unknown" in said else (0, 0)
+        if not wanted[0] <= len(rows) <= wanted[1]:
+            yield Violation("I1", "", f"start {n} was told {sorted(said)} and has {len(rows)} runs")
+        ids = {start["run"] for start in told[n] if start["said"] == "ok"}
+        if rows and ids and ids != {row.run for row in rows}:
+            yield Violation("I1", rows[0].run, f"start {n} was told the runs {sorted(ids)}")
+
+
+def terminal(evidence: Evidence) -> Found:
+    """I2: every run has ended, once, and stays so."""
+    ends: Counter[str] = Counter()
+    for change in evidence.changes:
+        if change.what == "run delete":
+            yield Violation("I2", change.run, "its row was deleted")
+        elif change.what == "run status":
+            if (change.before or 0) >= COMPLETED:
+                yield Violation("I2", change.run, f"it left its end: {change.before} to {change.after}")
+            else:
+                ends[change.run] += 1
+    for row in evidence.runs:
+        if row.status < COMPLETED:
+            yield Violation("I2", row.run, f"{row.name} has not ended: status {row.status}, error {row.error}")
+        elif ends[row.run] != 1:
+            yield Violation("I2", row.run, f"{row.name} ended {ends[row.run]} times")
+
+
+def result(evidence: Evidence) -> Found:
+    """I3: the result is the pure function of the input."""
+    for row in evidence.runs:
+        if row.status < COMPLETED:
+            continue
+        if row.status == CANCELLED:
+            if not _may_be_cancelled(evidence, row):
+                yield Violation("I3", row.run, f"{row.name} was cancelled: {row.error}")
+            continue
+        wanted = expected_of(row)
+        if wanted.failure is not None:
+            if row.status != FAILED or row.error["type"] != wanted.failure:
+                yield Violation("I3", row.run, f"{row.name} was to fail with {wanted.failure}: {_end(row)}")
+        elif row.status != COMPLETED or not wanted.fits(row.output):
+            yield Violation("I3", row.run, f"{row.name}({row.input}) was to give {wanted.value}: {_end(row)}")
+
+
+def expected_of(row: RunRow) -> Expected:
+    """What a run comes to, also one that only other runs start."""
+    given = row.input
+    if row.name in EXPECTED:
+        return EXPECTED[row.name](**given)
+    match row.name:
+        case "double":
+            return Expected(given["n"] * given["times"])
+        case "bad":
+            return Expected(failure="ChildFailed" if given["depth"] else "RuntimeError")
+        case "add":
+            return Expected(given["a"] + given["b"])
+        case _:
+            return Expected(given["n"])
+
+
+def _may_be_cancelled(evidence: Evidence, row: RunRow) -> bool:
+    """Only branches that lost in `fan` are cancelled."""
+    while row.parent is not None:
+        row = evidence.by_id[row.parent]
+        if row.name == "fan":
+            return True
+    return False
+
+
+def _end(row: RunRow) -> str:
+    return f"{row.output}" if row.status == COMPLETED else f"status {row.status}, {str(row.error)[:600]}"
+
+
+def memo(evidence: Evidence) -> Found:
+    """I4: one outcome for each call, never changed and never deleted."""
+    for change in evidence.changes:
+        if change.what.startswith("entry"):
+            yield Violation("I4", change.run, f"{change.what} at index {change.before}")
+    for call, outcomes in evidence.outcomes.items():
+        if len(outcomes) > 1:
+            yield Violation("I4", call[0], f"{call[1]} in segment {call[2]} has {len(outcomes)} outcomes")
+
+
+def observed(evidence: Evidence) -> Found:
+    """I5: what a handler was sent, in any process and attempt, is the stored outcome."""
+    for call, lines in evidence.told["sent"].items():
+        values = {line["value"] for line in lines}
+        if len(values) > 1:
+            yield Violation("I5", call[0], f"{call[1]} in segment {call[2]} was sent {len(values)} different values")
+        stored = evidence.outcomes.get(call)
+        if stored is not None:
+            if witness.of_stored(stored[0].status, stored[0].value) not in values:
+                yield Violation("I5", call[0], f"{call[1]} in segment {call[2]} was sent what is not stored")
+        elif not any(line.get("whole") for line in lines):
+            yield Violation("I5", call[0], f"{call[1]} in segment {call[2]} was sent a value, and none is stored")
+
+
+def effect(evidence: Evidence) -> Found:
+    """I6: a Transaction took effect once if its value is stored, and else not at all."""
+    for call, n in evidence.ledger.items():
+        stored = evidence.outcomes.get(call)
+        wanted = 1 if stored and stored[0].status == VALUE else 0
+        if n != wanted:
+            yield Violation("I6", call[0], f"{call[1]} in segment {call[2]} took effect {n} times, not {wanted}")
+    for call, lines in evidence.told["enter"].items():
+        stored = evidence.outcomes.get(call)
+        if lines[0].get("tx") and stored and stored[0].status == VALUE and call not in evidence.ledger:
+            yield Violation("I6", call[0], f"{call[1]} in segment {call[2]} has an outcome and took no effect")
+
+
+def at_least_once(evidence: Evidence) -> Found:
+    """I7: a stored outcome had a call that gave it; a call comes again only when it was interrupted."""
+    for call, outcomes in evidence.outcomes.items():
+        if _is_body(evidence, call) and outcomes[0].status == VALUE:
+            wanted = witness.of_stored(VALUE, outcomes[0].value)
+            if wanted not in {line["value"] for line in evidence.told["exit"].get(call, ())}:
+                yield Violation("I7", call[0], f"{call[1]} in segment {call[2]} has a value that no call gave")
+        elif _is_body(evidence, call) and not evidence.told["enter"].get(call) and not _is_interrupted(outcomes[0]):
+            yield Violation("I7", call[0], f"{call[1]} in segment {call[2]} failed, and was never called")
+    for call, attempt, one, other in again(evidence):
+        if not _explained(evidence, one, other):
+            text = f"attempt {attempt} of {call[1]} in segment {call[2]} was called again without an interruption"
+            yield Violation(
+                "I7", call[0], f"{text}: by {one['who']} at {one['t']:.3f}, {other['who']} at {other['t']:.3f}"
+            )
+
+
+def again(evidence: Evidence) -> Iterator[tuple[Call, int, Line, Line]]:
+    """Calls that came again under the same attempt: the one before, and the one after."""
+    for call, lines in evidence.told["enter"].items():
+        by_attempt: dict[int, list[Line]] = defaultdict(list)
+        for line in lines:
+            by_attempt[line["attempt"]].append(line)
+        for attempt, entered in by_attempt.items():
+            entered.sort(key=lambda line: line["t"])
+            for one, other in pairwise(entered):
+                yield call, attempt, one, other
+
+
+def _explained(evidence: Evidence, one: Line, other: Line) -> bool:
+    if evidence.interrupted(one["who"], one["t"], other["t"]):
+        return True
+    # The connection of a Transaction broke with the server: nothing of that call was written.
+    return bool(one.get("tx")) and evidence.server_killed(one["t"] - 1.0, other["t"])
+
+
+def _is_body(evidence: Evidence, call: Call) -> bool:
+    run, key, _ = call
+    row = evidence.by_id.get(run)
+    return row is not None and row.name != "family" and key.rpartition("/")[2].partition("#")[0] in BODIES
+
+
+def _is_interrupted(outcome: Outcome) -> bool:
+    return outcome.status == FAILURE and '"StepInterrupted"' in (outcome.value or "")
+
+
+def at_most_once(evidence: Evidence) -> Found:
+    """I8: at most one call for each attempt; one that was interrupted is reported so, and nothing else is."""
+    for call, lines in evidence.told["enter"].items():
+        if not lines[0].get("once"):
+            continue
+        for attempt, count in Counter(line["attempt"] for line in lines).items():
+            if count > 1:
+                yield Violation("I8", call[0], f"attempt {attempt} of {call[1]} was called {count} times")
+    end = float("inf")
+    for call, outcomes in evidence.outcomes.items():
+        if not _is_interrupted(outcomes[0]):
+            continue
+        entered = [line for line in evidence.told["enter"].get(call, ()) if line["attempt"] == outcomes[0].attempt]
+        if entered and not evidence.interrupted(entered[-1]["who"], entered[-1]["t"], end):
+            yield Violation("I8", call[0], f"{call[1]} is reported as interrupted, and was not")
+
+
+def schedule(evidence: Evidence) -> Found:
+    """I10: one run for each tick of a schedule, and no schedule is left."""
+    ticks: Counter[tuple[Any, Any]] = Counter()
+    for row in evidence.runs:
+        if row.name == "tick":
+            trigger = row.trigger or {}
+            ticks[trigger.get("name"), trigger.get("scheduled_at")] += 1
+    for (name, at), count in ticks.items():
+        if count > 1:
+            yield Violation("I10", "", f"the tick of {name} at {at} started {count} runs")
+    for left in evidence.schedules:
+        if left.origin == "dynamic":
+            yield Violation("I10", "", f"the schedule {left.name} of {left.target} is still there")
+
+
+INVARIANTS: dict[str, tuple[str, Callable[[Evidence], Found]]] = {
+    "I1": ("accepted", accepted),
+    "I2": ("terminal", terminal),
+    "I3": ("result", result),
+    "I4": ("memo", memo),
+    "I5": ("observed", observed),
+    "I6": ("transactional effect", effect),
+    "I7": ("at least once, bounded", at_least_once),
+    "I8": ("at most once", at_most_once),
+    "I10": ("schedule", schedule),
+}
+
+
+def check(evidence: Evidence) -> dict[str, list[Violation]]:
+    """Every invariant with what contradicts it."""
+    return {name: list(invariant(evidence)) for name, (_, invariant) in INVARIANTS.items()}

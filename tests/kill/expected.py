@@ -1,0 +1,160 @@
+"""What each run comes to: pure functions of its input, written without the engine.
+
+`flows.py` has the same arithmetic as commands. A run whose result may honestly differ (an interrupted at-most-once
+step) has a result that says so, and `fits` knows which differences are allowed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import attrs
+
+INTERRUPTED = "interrupted"
+
+
+def pick(n: int, what: str, below: int) -> int:
+    """A number under `below` that only `n` and `what` decide."""
+    return int(hashlib.sha256(f"{n}/{what}".encode()).hexdigest()[:8], 16) % below
+
+
+def pause(n: int, what: str, most: float = 0.4) -> float:
+    """Seconds that a function takes; one in eight takes a second longer, so that kills find it open."""
+    seconds = pick(n, f"pause {what}", 1000) / 1000 * most
+    return seconds + (1.0 if pick(n, f"long {what}", 8) == 0 else 0.0)
+
+
+@attrs.frozen
+class Expected:
+    """What a run comes to: a value, or the type of the failure."""
+
+    value: Any = None
+    failure: str | None = None
+
+    def fits(self, output: Any) -> bool:
+        return _fits(self.value, output)
+
+
+def _fits(expected: Any, output: Any) -> bool:
+    if isinstance(expected, Maybe):
+        return output in (expected.value, INTERRUPTED)
+    if isinstance(expected, dict) and isinstance(output, Mapping):
+        return expected.keys() == output.keys() and all(_fits(each, output[key]) for key, each in expected.items())
+    if isinstance(expected, list) and isinstance(output, list):
+        return len(expected) == len(output) and all(map(_fits, expected, output))
+    return bool(expected == output) and type(expected) is type(output)
+
+
+@attrs.frozen
+class Maybe:
+    """A value, or the word that an at-most-once call was interrupted."""
+
+    value: Any
+
+
+def linear(n: int) -> Expected:
+    return Expected(sum(n + k for k in range(steps_of(n))))
+
+
+def steps_of(n: int) -> int:
+    return 1 + pick(n, "steps", 8)
+
+
+def wobbly(n: int) -> Expected:
+    return Expected({"sync": n + 1, "async": n + 2, "broken": "ValueError: broken", "refused": "PermanentError: no"})
+
+
+def far(n: int) -> Expected:
+    return Expected(n + 3)
+
+
+def late(n: int) -> Expected:
+    return Expected({"sync": "timed out", "async": "timed out", "after": n})
+
+
+def once(n: int) -> Expected:
+    return Expected({"one": Maybe(n), "two": Maybe(n * 2), "flaky": Maybe(n * 3), "gathered": [Maybe(n), Maybe(-n)]})
+
+
+def nap(n: int) -> Expected:
+    return Expected(n)
+
+
+def doomed(n: int) -> Expected:
+    return Expected(failure="StepFailed")
+
+
+def tree(n: int, depth: int) -> int:
+    """What the child `branch` gives."""
+    if depth == 0:
+        return n
+    return sum(tree(n + k, depth - 1) for k in range(2))
+
+
+def family(n: int) -> Expected:
+    return Expected(
+        {
+            "tree": tree(n, 2),
+            "started": [n * 2, n * 3],
+            "bad": "ChildFailed",
+            "deep": "ChildFailed",
+            "task": n + 7,
+            "named": n * 5,
+        }
+    )
+
+
+def pages_of(n: int) -> int:
+    return 3 + pick(n, "pages", 6)
+
+
+def pages(n: int) -> Expected:
+    count = pages_of(n)
+    return Expected({"pages": count, "total": sum(n + page for page in range(count)), "booked": count})
+
+
+def planned(n: int) -> Expected:
+    return Expected(n)
+
+
+def books(n: int) -> Expected:
+    return Expected({"sync": n, "async": n + 1, "flaky": n + 2, "refused": "ValueError", "both": [n + 3, n + 4]})
+
+
+def fan(n: int) -> Expected:
+    return Expected(
+        {
+            "all": [n, n + 10, n * 2, [n + 1, n + 2], n + 5],
+            "some": ["ValueError", n],
+            "first": "StepFailed",
+            "scoped": n + 30,
+        }
+    )
+
+
+def facts(n: int) -> Expected:
+    return Expected({"same": True, "ordered": True, "inside": True, "n": n})
+
+
+def coroutine(n: int) -> Expected:
+    return Expected([n, n + 1, n * 2])
+
+
+def lone(n: int) -> Expected:
+    return Expected(n + 1)
+
+
+def branch(n: int, depth: int) -> Expected:
+    return Expected(tree(n, depth))
+
+
+EXPECTED: dict[str, Callable[..., Expected]] = {
+    each.__name__: each
+    for each in (
+        linear, wobbly, far, late, once, nap, doomed, family, pages, planned, books, fan, facts, coroutine, lone,
+        branch,
+    )
+}  # fmt: skip
+"""By definition. Each takes the input by name."""
