@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import inspect
 from typing import Any
 
 from flowgen.core import semantics
 from flowgen.core.branches import Branch, Composite, Names
 from flowgen.core.commands import Command
+from flowgen.core.frames import dispose, is_unstarted
 from flowgen.core.mistakes import no_flow
 from flowgen.errors import DefinitionError
 
@@ -28,21 +28,13 @@ def compose(branch: Branch, command: Command[Any], names: Names) -> Composite:
                 child = Branch(path, None, inside, composite, position, authored=authored)
             else:
                 composite.plain = False
-                if not _is_unstarted(inside) or id(inside) in seen:
+                if not is_unstarted(inside) or id(inside) in seen:
                     raise no_flow(inside, command.kind)
                 seen.add(id(inside))
                 child = Branch(path, inside, None, composite, position, authored=authored)
             composite.children.append(child)
     except DefinitionError:
-        for _, inside in parts:
-            if not isinstance(inside, Command) and _is_unstarted(inside):
-                inside.close()
+        dispose(command)
         raise
     composite.open = len(composite.children)
     return composite
-
-
-def _is_unstarted(flow: Any) -> bool:
-    if inspect.isgenerator(flow):
-        return inspect.getgeneratorstate(flow) == inspect.GEN_CREATED
-    return inspect.iscoroutine(flow) and inspect.getcoroutinestate(flow) == inspect.CORO_CREATED

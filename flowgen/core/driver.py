@@ -16,7 +16,7 @@ from flowgen.core.composing import compose
 from flowgen.core.context import View
 from flowgen.core.divergence import Trail
 from flowgen.core.entries import Entry, OutcomeKind
-from flowgen.core.frames import FlowObject, close_flow, inline_definitions, location
+from flowgen.core.frames import FlowObject, close_flow, dispose, inline_definitions, location
 from flowgen.core.history import History
 from flowgen.core.mistakes import explained, no_command
 from flowgen.errors import Cancelled, CodecError, DefinitionError, Divergence, StepInterrupted
@@ -252,6 +252,7 @@ class Driver:
                 answer, end = None, Ended(error=explained(error))
             else:
                 if branch.cancelled and self._swallows(branch):
+                    dispose(yielded)
                     end = Ended(error=Cancelled(self.cancel_reason))
                     break
                 answer = self._place(branch, yielded)

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Coroutine, Generator, Iterator
 from types import CodeType, CoroutineType, GeneratorType
 from typing import Any, Final, TypeAlias
 
-from flowgen.core.commands import Command
+from flowgen.core.commands import Command, Gather, Scope
 from flowgen.core.definitions import defined_codes
 
-__all__ = ["FlowObject", "close_flow", "inline_definitions", "location"]
+__all__ = ["FlowObject", "close_flow", "dispose", "inline_definitions", "is_unstarted", "location"]
 
 FlowObject: TypeAlias = Generator[Any, Any, Any] | Coroutine[Any, Any, Any]
 
@@ -44,22 +45,49 @@ def inline_definitions(flow: object) -> list[tuple[object, str]]:
 def close_flow(flow: FlowObject) -> bool:
     """Close a flow, also one that yields clean-up commands in `finally`; False when it cannot be closed.
 
-    What it raises meanwhile is nobody's: its run is over, or will be driven by another object.
+    What it raises or yields meanwhile is nobody's: its run is over, or will be driven by another object.
     """
+    if is_unstarted(flow):
+        flow.close()
+        return True
     for _ in range(_MAX_CLOSES):
+        # The innermost first: one that yields once more while an outer one is closed would be lost half-way.
+        inner: Any = flow
+        for each, _code in _chain(flow):
+            inner = each if _is_open(each) else inner
         try:
-            flow.close()
+            dispose(inner.throw(GeneratorExit()))
         except KeyboardInterrupt:
             raise
-        except BaseException:
-            if not _is_open(flow):
-                return True
-        else:
+        except BaseException:  # noqa: S110 - see above
+            pass
+        if not _is_open(flow):
             return True
     return False
 
 
-def _is_open(flow: FlowObject) -> bool:
+def dispose(yielded: object) -> None:
+    """Close the flows inside of a command that nobody will drive: Python warns of a coroutine that never began."""
+    inside: tuple[Any, ...] = ()
+    if isinstance(yielded, Gather):
+        inside = yielded.branches
+    elif isinstance(yielded, Scope):
+        inside = (yielded.flow,)
+    for each in inside:
+        if isinstance(each, Command):
+            dispose(each)
+        elif is_unstarted(each):
+            each.close()
+
+
+def is_unstarted(flow: object) -> bool:
+    """Whether it is a flow that nobody has driven yet."""
+    if inspect.isgenerator(flow):
+        return inspect.getgeneratorstate(flow) == inspect.GEN_CREATED
+    return inspect.iscoroutine(flow) and inspect.getcoroutinestate(flow) == inspect.CORO_CREATED
+
+
+def _is_open(flow: object) -> bool:
     return (getattr(flow, "gi_frame", None) or getattr(flow, "cr_frame", None)) is not None
 
 

@@ -261,6 +261,9 @@ class Execution:
 
     def _ask(self, now: datetime, draft: Draft) -> None:
         driver, waiting = self._driver, self._waiting
+        if self._cancel_asked and not driver.cancelled:
+            # The cancellation is on its way: what is asked now would be cut, and a checkpoint would close it in.
+            return
         driver.fresh.extend(waiting.due(now))
         asking = semantics.Asking(
             now, draft, _UNKNOWN, self.facts.schema, self._mailbox, self._entropy, driver.prologue

@@ -59,15 +59,17 @@ def _timeout(command: Step[Any] | Transaction[Any]) -> timedelta | None:
 def ask(leaf: Leaf, command: Step[Any] | Transaction[Any], asking: Asking) -> None:
     state = asking.state
     attempt = state.attempts + 1
-    if command.options.at_most_once:
-        if state.started == attempt and state.started_before:
-            _interrupted(leaf, attempt, asking)
-            return
-        if state.started != attempt and not _is_far(asking):
-            asking.record(leaf, Entry(-1, EntryKind.STARTED, leaf.key, leaf.fingerprint, attempt=attempt))
-            return
-    if _is_far(asking):
-        asking.wait(leaf, state.not_before)
+    not_before = state.not_before
+    if command.options.at_most_once and state.started == attempt and state.started_before:
+        _interrupted(leaf, attempt, asking)
+        return
+    # A call at most once is announced only when it can be made: a worker lost in the wait before it loses nothing.
+    near = timedelta(0) if command.options.at_most_once else NEAR
+    if not_before is not None and not_before - asking.now > near:
+        asking.wait(leaf, not_before)
+        return
+    if command.options.at_most_once and state.started != attempt:
+        asking.record(leaf, Entry(-1, EntryKind.STARTED, leaf.key, leaf.fingerprint, attempt=attempt))
         return
     task = command.fn if isinstance(command.fn, Definition) else None
     config = command.options.config if task is None else {**task.options.config, **command.options.config}
@@ -79,14 +81,10 @@ def ask(leaf: Leaf, command: Step[Any] | Transaction[Any], asking: Asking) -> No
             attempt,
             policy(command).max_attempts,
             _timeout(command),
-            state.not_before,
+            not_before,
             config,
         )
     )
-
-
-def _is_far(asking: Asking) -> bool:
-    return asking.state.not_before is not None and asking.state.not_before - asking.now >= NEAR
 
 
 def _interrupted(leaf: Leaf, attempt: int, asking: Asking) -> None:

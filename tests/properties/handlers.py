@@ -1,0 +1,342 @@
+"""Random handlers: programs as plain data, and two handlers that run them, a generator and a coroutine.
+
+A program is a list of nodes (JSON), so it is the input of its run; both handlers make the same commands of it. What a
+handler is sent goes into one list, `seen`, together with what the context says at that moment: two executions that
+were sent the same have equal lists.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from hypothesis import strategies as st
+
+from flowgen.core.commands import (
+    Checkpoint,
+    Flow,
+    Gather,
+    Invoke,
+    Now,
+    Random,
+    Schedule,
+    Scope,
+    Sleep,
+    Start,
+    Step,
+    Transaction,
+    Unschedule,
+    Uuid,
+    Wait,
+)
+from flowgen.core.context import Context, current
+from flowgen.core.definitions import DefinitionOptions, Task, Workflow
+from flowgen.core.retry import Retry
+from flowgen.errors import OutcomeError
+
+Node = dict[str, Any]
+Program = dict[str, Any]
+ONCE = DefinitionOptions(retry=Retry(1))
+
+
+def work(label: str, fails: int) -> str:
+    """A step; the scheduler answers for it: it fails as often as `fails` says, for good when that is negative."""
+    raise NotImplementedError
+
+
+def save(conn: Any, label: str, fails: int) -> str:
+    raise NotImplementedError
+
+
+def child(label: str) -> str:
+    raise NotImplementedError
+
+
+CHILD: Task[Any, Any, Any] = Task(child, None, ONCE)
+
+
+class Boom(Exception):
+    """What a handler raises by itself."""
+
+
+def named(command: Any, node: Node) -> Any:
+    return command if node.get("name") is None else command.opts(name=node["name"])
+
+
+def command_of(node: Node, page: int) -> Any:
+    """The command of a node that is one."""
+    label = f"{node.get('label', '')}{page}"
+    match node["do"]:
+        case "step":
+            step: Any = Step(work, label, node["fails"]).opts(
+                retry=Retry(node["attempts"], initial=node["wait"], maximum=60, jitter=0), at_most_once=node["once"]
+            )
+            return named(step, node)
+        case "save":
+            return named(Transaction(save, label, node["fails"]), node)
+        case "sleep":
+            return named(Sleep(node["seconds"]), node)
+        case "invoke":
+            invoke: Any = Invoke(CHILD, label)
+            return named(invoke if node["timeout"] is None else invoke.opts(timeout=node["timeout"]), node)
+        case "start":
+            return Start(CHILD, label)
+        case "now":
+            return Now()
+        case "uuid":
+            return Uuid()
+        case "random":
+            return Random()
+        case "commit":
+            return Checkpoint()
+        case "schedule":
+            return Schedule(CHILD.call("x"), "s", cron="* * * * *")
+        case "unschedule":
+            return Unschedule(CHILD, "s")
+        case other:
+            raise AssertionError(other)
+
+
+SIMPLE = {"step", "save", "sleep", "invoke", "now", "uuid", "random", "commit", "schedule", "unschedule"}
+
+
+def see(what: str, value: Any) -> None:
+    ctx = current()
+    shown = value if value is None or isinstance(value, bool | int | str | list) else str(value)
+    ctx.services.append([what, shown, str(ctx.now), ctx.next_sequence, len(ctx.get_dependency_result_keys())])
+
+
+def errors(node: Node) -> Any:
+    return {"outcome": OutcomeError, "all": Exception, "base": BaseException, None: ()}[node["catch"]]
+
+
+# the generator
+
+
+def flow(nodes: list[Node], page: int) -> Flow[list[Any]]:
+    done: list[Any] = []
+    for node in nodes:
+        value = yield from run_node(node, page)
+        see(node["do"], value)
+        done.append(node["do"])
+    return done
+
+
+def inner_flow(nodes: list[Node], page: int) -> Flow[list[Any]]:
+    return (yield from flow(nodes, page))
+
+
+def run_node(node: Node, page: int) -> Flow[Any]:
+    do = node["do"]
+    if do in SIMPLE:
+        if node.get("plain"):
+            return (yield command_of(node, page))
+        return (yield from command_of(node, page))
+    match do:
+        case "start":
+            ref = yield from command_of(node, page)
+            values = []
+            for _ in range(node["waits"]):
+                values.append((yield from Wait(ref)))
+            return values
+        case "gather":
+            parts = [
+                flow(each["body"], page) if "body" in each else command_of(each, page) for each in node["branches"]
+            ]
+            found = yield from named(Gather(*parts, return_exceptions=node["keep"]), node)
+            return [str(each) for each in found]
+        case "scope":
+            return (yield from Scope(node["name"], flow(node["body"], page)))
+        case "inline":
+            return (yield from INNER(node["body"], page))
+        case "try":
+            try:
+                return (yield from flow(node["body"], page))
+            except errors(node) as error:
+                see("except", type(error).__name__)
+                return (yield from flow(node["handler"], page))
+            finally:
+                if node["finally"]:
+                    yield from flow(node["finally"], page)
+        case _:
+            raise Boom(node["do"])
+
+
+def program_flow(ctx: Context[Any], spec: Program) -> Flow[Any]:
+    yield from flow(spec["prologue"], 0)
+    seen = ctx.services
+    if not spec["pages"]:
+        return [each[:2] for each in seen]
+    if ctx.has_checkpoint():
+        seen[:] = ctx.accumulated_results
+    for page in range(ctx.checkpoint_cursor or 0, spec["pages"]):
+        yield from flow(spec["body"], page)
+        yield from Checkpoint(page + 1, page + 1, list(seen))
+    yield from flow(spec["rest"], 0)
+    return [each[:2] for each in seen]
+
+
+# the coroutine
+
+
+async def aflow(nodes: list[Node], page: int) -> list[Any]:
+    done: list[Any] = []
+    for node in nodes:
+        value = await arun_node(node, page)
+        see(node["do"], value)
+        done.append(node["do"])
+    return done
+
+
+async def inner_coroutine(nodes: list[Node], page: int) -> list[Any]:
+    return await aflow(nodes, page)
+
+
+async def arun_node(node: Node, page: int) -> Any:
+    do = node["do"]
+    if do in SIMPLE:
+        return await command_of(node, page)
+    match do:
+        case "start":
+            ref = await command_of(node, page)
+            return [await Wait(ref) for _ in range(node["waits"])]
+        case "gather":
+            parts = [
+                aflow(each["body"], page) if "body" in each else command_of(each, page) for each in node["branches"]
+            ]
+            found: Any = await named(Gather(*parts, return_exceptions=node["keep"]), node)
+            return [str(each) for each in found]
+        case "scope":
+            return await Scope(node["name"], aflow(node["body"], page))
+        case "inline":
+            return await AINNER(node["body"], page)
+        case "try":
+            try:
+                return await aflow(node["body"], page)
+            except errors(node) as error:
+                see("except", type(error).__name__)
+                return await aflow(node["handler"], page)
+            finally:
+                if node["finally"]:
+                    await aflow(node["finally"], page)
+        case _:
+            raise Boom(node["do"])
+
+
+async def program_coroutine(ctx: Context[Any], spec: Program) -> Any:
+    await aflow(spec["prologue"], 0)
+    seen = ctx.services
+    if not spec["pages"]:
+        return [each[:2] for each in seen]
+    if ctx.has_checkpoint():
+        seen[:] = ctx.accumulated_results
+    for page in range(ctx.checkpoint_cursor or 0, spec["pages"]):
+        await aflow(spec["body"], page)
+        await Checkpoint(page + 1, page + 1, list(seen))
+    await aflow(spec["rest"], 0)
+    return [each[:2] for each in seen]
+
+
+INNER: Workflow[Any, Any, Any] = Workflow(inner_flow, "inner", ONCE)
+AINNER: Workflow[Any, Any, Any] = Workflow(inner_coroutine, "inner", ONCE)
+
+
+def definitions(attempts: int = 1) -> list[Workflow[Any, Any, Any]]:
+    """The program as a generator and as a coroutine, with a run-level retry policy."""
+    options = DefinitionOptions(retry=Retry(attempts, initial=1, jitter=0))
+    return [Workflow(program_flow, "program", options), Workflow(program_coroutine, "program", options)]
+
+
+# random programs
+
+
+def names(prefix: str) -> st.SearchStrategy[str | None]:
+    return st.none() | st.none() | st.none() | st.sampled_from([f"{prefix}1", f"{prefix}2"])
+
+
+steps = st.fixed_dictionaries(
+    {
+        "do": st.just("step"),
+        "label": st.sampled_from("ab"),
+        "fails": st.sampled_from([0, 0, 0, 1, 2, -1]),
+        "attempts": st.integers(1, 3),
+        "wait": st.sampled_from([0, 1, 20]),
+        "once": st.sampled_from([False, False, True]),
+        "plain": st.booleans(),
+        "name": names("n"),
+    }
+)
+simple = st.one_of(
+    steps,
+    steps,
+    st.fixed_dictionaries(
+        {"do": st.just("save"), "label": st.sampled_from("ab"), "fails": st.sampled_from([0, 1]), "name": names("t")}
+    ),
+    st.fixed_dictionaries({"do": st.just("sleep"), "seconds": st.sampled_from([0, 1, 7]), "name": names("z")}),
+    st.fixed_dictionaries(
+        {
+            "do": st.just("invoke"),
+            "label": st.sampled_from("ab"),
+            "timeout": st.sampled_from([None, 3]),
+            "name": names("i"),
+        }
+    ),
+    st.sampled_from(["now", "uuid", "random", "commit", "schedule", "unschedule"]).map(lambda do: {"do": do}),
+)
+leaves = st.one_of(
+    simple,
+    simple,
+    simple,
+    st.fixed_dictionaries({"do": st.just("start"), "label": st.just("c"), "waits": st.integers(0, 2)}),
+    st.just({"do": "raise"}),
+)
+
+
+def composites(inside: st.SearchStrategy[Node]) -> st.SearchStrategy[Node]:
+    bodies = st.lists(inside, max_size=3)
+    return st.one_of(
+        st.fixed_dictionaries(
+            {
+                "do": st.just("gather"),
+                "branches": st.lists(simple | st.fixed_dictionaries({"body": bodies}), max_size=3),
+                "keep": st.booleans(),
+                "name": names("g"),
+            }
+        ),
+        st.fixed_dictionaries({"do": st.just("inline"), "body": bodies}),
+        st.fixed_dictionaries({"do": st.just("scope"), "name": st.sampled_from(["s1", "s2", "s3"]), "body": bodies}),
+        st.fixed_dictionaries(
+            {
+                "do": st.just("try"),
+                "body": bodies,
+                "catch": st.sampled_from(["outcome", "all", "base", None]),
+                "handler": bodies,
+                "finally": st.lists(inside, max_size=1),
+            }
+        ),
+    )
+
+
+nodes = st.recursive(leaves, composites, max_leaves=8)
+
+
+def programs() -> st.SearchStrategy[Program]:
+    """Programs with a prologue, and maybe a loop that saves its progress."""
+    return st.fixed_dictionaries(
+        {
+            "prologue": st.lists(nodes, max_size=3),
+            "pages": st.sampled_from([0, 2, 3]),
+            "body": st.lists(nodes, max_size=3),
+            "rest": st.lists(nodes, max_size=1),
+        }
+    )
+
+
+def walk(program: Program) -> Iterator[Node]:
+    """Every node of a program."""
+    stack: list[Any] = [*program["prologue"], *program["body"], *program["rest"]]
+    while stack:
+        node = stack.pop()
+        yield node
+        for part in ("body", "handler", "finally", "branches"):
+            stack.extend(node.get(part, ()))

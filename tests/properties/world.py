@@ -1,0 +1,208 @@
+"""One run under a random scheduler: commits in any batches, calls that end in any order, time that jumps, crashes."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime, timedelta
+from random import Random
+from typing import Any
+from uuid import UUID
+
+import attrs
+
+from flowgen.core import codec
+from flowgen.core.branches import Phase
+from flowgen.core.context import RunFacts
+from flowgen.core.decision import Decision, Failed, FunctionCall, Raised, Restarted, Result, Returned
+from flowgen.core.definitions import Workflow
+from flowgen.core.entries import Entry, EntryKind, Message, MessageKind
+from flowgen.core.history import History
+from flowgen.core.interpreter import Execution
+from flowgen.errors import PermanentError
+
+START = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+@attrs.define
+class Pending:
+    """An entry that waits for its commit; `call` is set when it is the result of one."""
+
+    entry: Entry
+    consumed: tuple[int, ...] = ()
+    call: FunctionCall | None = None
+
+
+class World:
+    """The run, what is durable of it, and its live execution."""
+
+    def __init__(self, spellings: list[Workflow[Any, Any, Any]], program: Any, random: Random) -> None:
+        self.spellings = spellings
+        self.input = json.dumps({"spec": program})
+        self.random = random
+        self.now = START
+        self.history: list[Entry] = []
+        self.base = 0
+        self.prologue = 0
+        self.attempt = 1
+        self.inbox: dict[int, Message] = {}
+        self.children: dict[UUID, str] = {}
+        self.letters = 0
+        self.finish: Any = None
+        self.crashes = 0
+        self.start()
+
+    # executions
+
+    def fresh(self) -> Execution:
+        """A new execution over what is durable, in any spelling."""
+        spelling = self.random.choice(self.spellings)
+        facts = RunFacts(run_id="r", uuid=UUID(int=5), name="program", attempt=self.attempt, services=[])
+        history = History.of(list(self.history), base=self.base, prologue=self.prologue)
+        entropy = Random(len(self.history)).randbytes
+        made = Execution(spelling, facts, self.input, history, entropy=entropy, created_at=START)
+        made.post(self.inbox.values())
+        return made
+
+    def start(self) -> None:
+        self.pending: list[Pending] = []
+        self.calls: dict[str, FunctionCall] = {}
+        self.flying: list[Entry] = []
+        self.live = self.fresh()
+        self.carry_out(self.live.advance(self.now))
+
+    def crash(self) -> None:
+        self.crashes += 1
+        self.live.close()
+        self.start()
+
+    # what a worker does
+
+    def carry_out(self, decision: Decision) -> None:
+        self.hang_up = decision.hang_up
+        for key in decision.aborts:
+            self.calls.pop(key, None)
+        self.pending.extend(Pending(entry) for entry in decision.entries)
+        if decision.consumed:
+            self.pending[-1].consumed = decision.consumed
+        for call in decision.calls:
+            assert call.key not in self.calls
+            self.calls[call.key] = call
+        if decision.finish is not None:
+            self.end(decision)
+
+    def end(self, decision: Decision) -> None:
+        while self.pending:
+            self.commit(len(self.pending))
+        self.flying.clear()
+        finish = decision.finish
+        if isinstance(finish, Restarted) or (isinstance(finish, Failed) and finish.retry_after is not None):
+            if isinstance(finish, Failed):
+                self.attempt += 1
+                self.now += finish.retry_after or timedelta(0)
+            self.live.close()
+            self.start()
+        else:
+            self.finish = finish
+
+    def commit(self, count: int) -> list[Entry]:
+        taken, self.pending = self.pending[:count], self.pending[count:]
+        stamped: list[Entry] = []
+        index = self.history[-1].index + self.random.choice([1, 1, 2]) if self.history else 1
+        for each in taken:
+            entry = each.entry
+            due_at = self.now + entry.delay if entry.delay is not None else entry.due_at
+            stamped.append(attrs.evolve(entry, index=index, recorded_at=self.now, due_at=due_at, delay=None))
+            index += 1
+            for number in each.consumed:
+                self.inbox.pop(number, None)
+        self.history.extend(stamped)
+        for entry in stamped:
+            if entry.kind == EntryKind.CHECKPOINT:
+                assert self.live.prologue is not None
+                self.base, self.prologue = entry.index, self.live.prologue
+            if entry.kind == EntryKind.CHILD:
+                self.children[UUID(json.loads(entry.value or ""))] = entry.key
+            if (entry.fingerprint or "").startswith("start:"):
+                self.children[UUID(json.loads(entry.value or "")["run_id"])] = entry.key
+        return stamped
+
+    def flush(self) -> None:
+        self.flying = self.commit(self.random.randint(1, len(self.pending)))
+
+    def land(self) -> None:
+        landed, self.flying = self.flying, []
+        self.carry_out(self.live.advance(self.now, landed))
+
+    def settle(self) -> None:
+        key = self.random.choice(list(self.calls))
+        call = self.calls[key]
+        if call.not_before is not None and call.not_before > self.now:
+            return
+        del self.calls[key]
+        entry = self.live.settle(key, result_of(call))
+        if entry is not None:
+            self.pending.append(Pending(entry, call=call))
+
+    def child_ends(self) -> None:
+        run_id = self.random.choice(list(self.children))
+        key = self.children.pop(run_id)
+        end: dict[str, Any] = {"status": self.random.choice(["completed", "completed", "failed", "cancelled"])}
+        if end["status"] == "completed":
+            end["output"] = f"result of {key}"
+        elif end["status"] == "failed":
+            end["error"] = {"type": "ValueError", "message": "child"}
+        else:
+            end["error"] = {"reason": None}
+        end["run_id"] = str(run_id)
+        self.letters += 1
+        message = Message(self.letters, MessageKind.CHILD, key, codec.encode(end))
+        self.inbox[message.id] = message
+        self.live.post([message])
+
+    def tick(self) -> None:
+        self.now += timedelta(seconds=self.random.choice([0, 0.5, 2, 30]))
+
+    def cancel(self) -> None:
+        self.carry_out(self.live.cancel("enough"))
+
+    def advance(self) -> None:
+        self.carry_out(self.live.advance(self.now))
+
+    # what is waited for
+
+    def asked(self, execution: Execution, decision: Decision | None) -> dict[str, Any]:
+        """Everything that an execution asks for: a key, what is asked, and of which attempt."""
+        asked: dict[str, Any] = {}
+        calls = {call.key: call for call in decision.calls} if decision is not None else dict(self.calls)
+        entries = (
+            list(decision.entries) if decision is not None else [each.entry for each in self.pending if not each.call]
+        )
+        if decision is None:
+            calls |= {each.entry.key: each.call for each in self.pending if each.call is not None}
+        for leaf in execution.outstanding():
+            call = calls.get(leaf.key)
+            # A wait for the next attempt is a call that waits, or no call yet when it is long.
+            if call is not None and call.not_before is not None and call.not_before > self.now:
+                what: Any = ("later", call.not_before)
+            elif call is not None:
+                what = ("call", call.attempt)
+            elif leaf.phase is Phase.WAITING and leaf.command.kind in ("step", "transaction"):
+                what = ("later", leaf.due_at)
+            elif leaf.phase is Phase.COMMITTING:
+                entry = next(entry for entry in reversed(entries) if entry.key == leaf.key)
+                # What is not committed may still come out otherwise: the child's end and its timeout both wait.
+                status = None if leaf.command.kind in ("invoke", "wait") else entry.status
+                what = ("entry", EntryKind(entry.kind).name, status, entry.attempt, entry.delay)
+            else:
+                what = (leaf.phase.name, leaf.due_at, leaf.message_key)
+            asked[leaf.key] = (leaf.fingerprint, leaf.named, what)
+        return asked
+
+
+def result_of(call: FunctionCall) -> Result:
+    label, fails = call.command.args
+    if fails < 0:
+        return Raised(PermanentError(label))
+    if call.attempt <= fails:
+        return Raised(ValueError(f"{label} {call.attempt}"))
+    return Returned(f"{label} {call.attempt}")
