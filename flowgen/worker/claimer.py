@@ -81,7 +81,7 @@ class Claimer:
                 wait = await self._look()
                 failures = 0
             except LeaseLost:
-                self._session.lost()
+                self._session.lost(self._session.current)
                 wait = 0.1
             except DatabaseError as error:
                 if not error.transient:
@@ -117,16 +117,14 @@ class Claimer:
             return 0.005
         if self._due_at is not None and self._clock.until(self._due_at) == 0:
             await self._promote()
-        claimed = await self._link.call(
-            claims.claim(self._session.current, room, queues=self._queues, have=self._runner.haves())
-        )
+        session = self._session.current
+        claimed = await self._link.call(claims.claim(session, room, queues=self._queues, have=self._runner.haves()))
         self._clock.heard(claimed.now)
+        if claimed.fenced:
+            return 0.1 if self._session.lost(session) else 0.0
         return await self._taken(claimed, room)
 
     async def _taken(self, claimed: Claimed, room: int) -> float:
-        if claimed.fenced:
-            self._session.lost()
-            return 0.1
         self._due_at = claimed.next_due_at
         if claimed.runs:
             self._runner.take([await self._whole(run) for run in claimed.runs])
@@ -179,11 +177,11 @@ class Claimer:
         """Take a suspect when nothing else is here; until then claim nothing, so that the others end."""
         if self._runner.live:
             return 0.02
-        claimed = await self._link.call(claims.claim_suspect(self._session.current, queues=self._queues))
+        session = self._session.current
+        claimed = await self._link.call(claims.claim_suspect(session, queues=self._queues))
         self._clock.heard(claimed.now)
         if claimed.fenced:
-            self._session.lost()
-            return 0.1
+            return 0.1 if self._session.lost(session) else 0.0
         if not claimed.runs:
             return self._settings.poll.total_seconds()
         self._runner.take([await self._whole(run) for run in claimed.runs])

@@ -21,20 +21,19 @@ from flowgen.core.failures import failure_to_json
 from flowgen.core.states import Status
 from flowgen.errors import DatabaseError, Failure, LeaseLost
 from flowgen.postgres import entries as entries_room
-from flowgen.postgres import workers
 from flowgen.postgres.entries import Stored
 from flowgen.postgres.rows import FlushBatch, FlushResult, RunAction, RunUpdate, Session
 from flowgen.worker.link import Link, backoff
 from flowgen.worker.live import LiveRun, Part
 from flowgen.worker.sessions import SessionHolder
 
-__all__ = ["ROWS", "Committer"]
+__all__ = ["AGAIN", "REFUSED", "ROWS", "Committer", "Told"]
 
 ROWS = 1000
 """Rows of one flush at the most, a single run's part aside."""
 
-_AGAIN = ("40001", "40P01")
-_REFUSED = ("22", "23", "54")
+AGAIN = ("40001", "40P01")
+REFUSED = ("22", "23", "54")
 
 
 class Told(Protocol):
@@ -110,15 +109,18 @@ class Committer:
             session = self._session.current
             try:
                 result = await self._link.call(entries_room.flush(session, _batch(parts)))
-                break
+                if not result.fenced:
+                    break
+                if self._session.lost(session):
+                    return
             except LeaseLost:
-                self._session.lost()
-                return
+                if self._session.lost(session):
+                    return
             except DatabaseError as error:
                 state = error.sqlstate or ""
-                if state in _AGAIN:
+                if state in AGAIN:
                     continue
-                if state.startswith(_REFUSED):
+                if state.startswith(REFUSED):
                     await self._halve(parts, error)
                     return
                 if not error.transient:
@@ -129,9 +131,6 @@ class Committer:
                 parts = await self._settle_unknown(parts)
                 if not parts or self._session.is_lost(session):
                     return
-        if result.fenced:
-            self._session.lost()
-            return
         self._session.clock.heard(result.now)
         self._tell(parts, result)
 
@@ -156,11 +155,9 @@ class Committer:
         failures = 0
         while True:
             try:
-                session = await self._link.call(workers.resolve_unknown(self._session.current))
+                session = await self._session.renew(self._link)
                 if session is None:
-                    self._session.lost()
                     return []
-                self._session.renewed(session)
                 stored = await self._link.call(entries_room.read_back([part.run.run_id for part in parts]))
                 return [part for part in parts if not await self._landed(part, stored.get(part.run.run_id), session)]
             except DatabaseError as error:

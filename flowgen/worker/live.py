@@ -17,10 +17,10 @@ from flowgen.core.interpreter import Execution
 from flowgen.postgres.rows import ClaimedRun, NewRun, RunAction, RunUpdate, ScheduleChange
 from flowgen.worker.executor import RunningCall
 
-__all__ = ["LiveRun", "Part"]
+__all__ = ["STAYS", "LiveRun", "Part"]
 
-
-_STAYS = frozenset({RunAction.CHECKPOINT, RunAction.SET})
+STAYS = frozenset({RunAction.CHECKPOINT, RunAction.SET})
+"""Updates after which the run is still this session's."""
 
 
 @attrs.frozen
@@ -94,5 +94,5 @@ class LiveRun:
         self.entries, self.children, self.schedules, self.consumed = [], [], [], []
         self.update = self.prologue = None
         self.sending = True
-        self.leaving = update is not None and update.action not in _STAYS
+        self.leaving = update is not None and update.action not in STAYS
         return part

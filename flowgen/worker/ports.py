@@ -11,7 +11,9 @@ from uuid import UUID
 
 import attrs
 
+from flowgen.core.entries import Entry
 from flowgen.core.settings import Settings
+from flowgen.postgres.rows import NewRun
 from flowgen.worker.clock import DatabaseClock
 from flowgen.worker.executor import Executor, RunningCall
 from flowgen.worker.timers import Timers
@@ -20,7 +22,7 @@ from flowgen.worker.watchdog import Watchdog
 if TYPE_CHECKING:
     from flowgen.worker.live import LiveRun
 
-__all__ = ["Agents", "Commits", "Transacts"]
+__all__ = ["Agents", "Attaches", "Commits", "Transacts"]
 
 
 class Commits(Protocol):
@@ -39,6 +41,14 @@ class Transacts(Protocol):
         ...
 
 
+class Attaches(Protocol):
+    """The attacher, for the runner."""
+
+    def submit(self, run: LiveRun, child: NewRun, entry: Entry) -> None:
+        """Start a child with an author's id, or attach to it, with the entry of its command."""
+        ...
+
+
 @attrs.define(kw_only=True)
 class Agents:
     """The agents and facts of one worker."""
@@ -50,6 +60,7 @@ class Agents:
     timers: Timers
     executor: Executor
     watchdog: Watchdog
+    attacher: Attaches = attrs.field(init=False)
     committer: Commits = attrs.field(init=False)
     transactor: Transacts = attrs.field(init=False)
     cancel_runs: Callable[[Sequence[UUID], str, Callable[[], None]], None]

@@ -140,15 +140,20 @@ class Runner:
         if run.stopping is not None and decision.finish is None:
             self._stop(run, run.stopping)
             return
-        run.entries.extend(decision.entries)
+        apart = {child.key: child for child in decision.children if child.command.options.id is not None}
+        entries = [each for each in decision.entries if each.key not in apart] if apart else decision.entries
+        run.entries.extend(entries)
         run.consumed.extend(decision.consumed)
-        run.children.extend(self.maker.child(run, child) for child in decision.children)
+        run.children.extend(self.maker.child(run, child) for child in decision.children if child.key not in apart)
         run.schedules.extend(self.maker.schedule(request) for request in decision.schedules)
         if decision.checkpoint is not None:
             run.prologue = decision.checkpoint
         if decision.finish is not None:
             self._finish(run, decision.finish)
         else:
+            for entry in decision.entries:
+                if entry.key in apart:
+                    self.agents.attacher.submit(run, self.maker.child(run, apart[entry.key]), entry)
             for call in decision.calls:
                 self._call(run, call)
             if decision.hang_up is not None and not run.sending and not run.entries:

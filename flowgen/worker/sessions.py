@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Callable
 
 from flowgen.errors import DatabaseError
+from flowgen.postgres import workers
 from flowgen.postgres.rows import Session
 from flowgen.worker.clock import DatabaseClock
+from flowgen.worker.link import Link
 
 __all__ = ["SessionHolder"]
 
@@ -22,26 +25,43 @@ class SessionHolder:
         self.clock = clock
         self.fenced = False
         """The lease is over, and no new session is registered yet."""
+        self._renewing = asyncio.Lock()  # the second to ask asks with the epoch that the first was given
         self._log = log
         self._on_lost = on_lost
 
-    def lost(self) -> None:
-        """The lease is over: drop everything, then register anew under another id."""
-        if not self.fenced:
+    def lost(self, session: Session) -> bool:
+        """The store refused this session: unless only its epoch is old, drop everything and register anew.
+
+        Whether the session is lost; when it is not, what was refused has written nothing and may be sent again.
+        """
+        if session.id == self.current.id and session.epoch != self.current.epoch:
+            return self.fenced
+        if not self.fenced and session.id == self.current.id:
             self.fenced = True
             self._log.warning(
                 "this worker's lease is over (session %s): its runs go on elsewhere; it drops them and registers anew",
                 self.current.id,
             )
             self._on_lost()
+        return True
 
     def is_lost(self, session: Session) -> bool:
         """Whether this session is over, or was replaced by another id."""
         return self.fenced or session.id != self.current.id
 
-    def renewed(self, session: Session) -> None:
-        """The same session under a new epoch: commits that were under way are refused from now on."""
-        self.current = session
+    async def renew(self, link: Link) -> Session | None:
+        """The session under a new epoch: commits that were under way are refused from now on. None: it is lost.
+
+        Raises DatabaseError.
+        """
+        async with self._renewing:
+            before = self.current
+            session = await link.call(workers.resolve_unknown(before))
+            if session is None:
+                self.lost(before)
+            elif not self.is_lost(before):
+                self.current = session
+            return session
 
     def registered(self, session: Session) -> None:
         """A new session, under a new id."""

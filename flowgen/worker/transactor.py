@@ -18,7 +18,7 @@ from flowgen.core.entries import Entry, EntryKind, OutcomeKind
 from flowgen.core.failures import failure_from_json
 from flowgen.core.functions import Flavour
 from flowgen.errors import CodecError, DatabaseError, FlowgenError, LeaseLost
-from flowgen.postgres import database, transactions, troubles, workers
+from flowgen.postgres import database, transactions, troubles
 from flowgen.postgres import entries as entries_room
 from flowgen.worker.executor import Executor, RunningCall, prepared
 from flowgen.worker.link import Link, backoff
@@ -161,9 +161,10 @@ class Transactor:
         session = self._session.current
         try:
             now = await self._run(conn, is_async, lambda: transactions.finish(session, token, run.run_id, [entry]))
-        except LeaseLost:
-            self._session.lost()
-            return None
+        except LeaseLost as refused:
+            if self._session.lost(session):
+                return None
+            raise _Broken(DatabaseError(str(refused), transient=True)) from refused
         except _Broken as broken:
             if not await self._landed(run, entry):
                 raise
@@ -176,11 +177,8 @@ class Transactor:
         failures = 0
         while True:
             try:
-                session = await self._link.call(workers.resolve_unknown(self._session.current))
-                if session is None:
-                    self._session.lost()
+                if await self._session.renew(self._link) is None:
                     return False
-                self._session.renewed(session)
                 stored = await self._link.call(entries_room.read_back([run.run_id]))
                 return stored[run.run_id].last_index >= entry.index
             except DatabaseError as error:

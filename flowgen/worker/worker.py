@@ -21,6 +21,7 @@ from flowgen.core.settings import Settings
 from flowgen.errors import DatabaseError, LeaseLost
 from flowgen.postgres import claims, database, inbox, notifications, schedules, workers
 from flowgen.postgres.rows import Session
+from flowgen.worker.attacher import Attacher
 from flowgen.worker.claimer import Claimer
 from flowgen.worker.clock import DatabaseClock, monotonic
 from flowgen.worker.committer import Committer
@@ -196,6 +197,8 @@ class Worker:
         self.runner = runner = Runner(agents, maker)
         self._committer = Committer(flush, holder, runner)
         self._transactor = Transactor(self._connect, self.schema, holder, executor, control, runner.committed)
+        self._attacher = Attacher(self._link("attach"), holder, runner, self._committer, self._poke)
+        agents.attacher = self._attacher
         agents.committer = self._committer
         agents.transactor = self._transactor
         self._executor = executor
@@ -216,6 +219,7 @@ class Worker:
         assert self._stop is not None
         loops: list[Coroutine[Any, Any, None]] = [
             self._committer.serve(),
+            self._attacher.serve(),
             self._claimer.serve(),
             self._janitor.serve(),
             self._scheduler.serve(),
@@ -335,7 +339,7 @@ class Worker:
 
     def _lost(self, session: Session) -> None:
         if not self._holder.is_lost(session):
-            self._holder.lost()
+            self._holder.lost(self._holder.current)
 
     def _on_lost(self) -> None:
         assert self.runner is not None

@@ -105,6 +105,8 @@ def _end(leaf: Leaf, message: Message) -> Entry:
 
 
 def answer_start(leaf: Leaf, command: Start[Any], entry: Entry) -> Ended:
+    if entry.status == OutcomeKind.FAILURE:
+        return _failed(leaf, entry)
     ref = json.loads(entry.value or "{}")
     run_id = UUID(ref["run_id"])
     return Ended(
@@ -126,5 +128,9 @@ def answer(leaf: Leaf, command: Invoke[Any] | Wait[Any], entry: Entry) -> Ended:
             text = f"Child run was cancelled: {command.target}" + (f" ({said})" if said else "")
             return Ended(error=ChildCancelled(text, failure=failure, name=leaf.key))
         case _:
-            failure = failure_from_json(entry.value or "null")
-            return Ended(error=ChildFailed(f"Child run failed: {failure}", failure=failure, name=leaf.key))
+            return _failed(leaf, entry)
+
+
+def _failed(leaf: Leaf, entry: Entry) -> Ended:
+    failure = failure_from_json(entry.value or "null")
+    return Ended(error=ChildFailed(f"Child run failed: {failure}", failure=failure, name=leaf.key))
