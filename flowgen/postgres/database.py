@@ -3,6 +3,7 @@
     Statement(name, params)                       names sql/<name>.sql; values only as named parameters
     Op[T] = Generator[Request, list[Any], T]      yields requests, is sent rows (tuples), returns its result
     Begin() Commit() Conclude(statement)          requests too: a transaction; Conclude commits with its last statement
+    Script(text)                                  a request too: statements of a migration
     run(conn, op, schema) -> T                    await run_async(conn, op, schema) -> T
     connect(url, *, ...) -> Connection            await connect_async(url, *, ...)
     Schema(name)                                  .identifier  .channel  .text(statement name)
@@ -44,6 +45,7 @@ __all__ = [
     "Op",
     "Request",
     "Schema",
+    "Script",
     "Statement",
     "connect",
     "connect_async",
@@ -91,7 +93,14 @@ class Conclude:
     statement: Statement
 
 
-Request: TypeAlias = Statement | Begin | Commit | Conclude
+@attrs.frozen
+class Script:
+    """Statements without parameters and without a result, as a migration has them; rendered, comments and all."""
+
+    text: str
+
+
+Request: TypeAlias = Statement | Script | Begin | Commit | Conclude
 Op: TypeAlias = Generator[Request, list[Any], T]
 
 
@@ -167,6 +176,9 @@ def run(conn: psycopg.Connection[Any], op: Op[T], schema: Schema) -> T:
                 if isinstance(request, Statement):
                     rows = conn.cursor(binary=True).execute(schema.text(request.name), request.params)
                     result = rows.fetchall() if rows.description else []
+                elif isinstance(request, Script):
+                    conn.execute(schema.render(request.text).encode())
+                    result = []
                 elif isinstance(request, Begin):
                     result = []
                     if conn.info.transaction_status == TransactionStatus.IDLE:
@@ -209,6 +221,9 @@ async def run_async(conn: psycopg.AsyncConnection[Any], op: Op[T], schema: Schem
                 if isinstance(request, Statement):
                     rows = await conn.cursor(binary=True).execute(schema.text(request.name), request.params)
                     result = await rows.fetchall() if rows.description else []
+                elif isinstance(request, Script):
+                    await conn.execute(schema.render(request.text).encode())
+                    result = []
                 elif isinstance(request, Begin):
                     result = []
                     if conn.info.transaction_status == TransactionStatus.IDLE:
@@ -333,33 +348,23 @@ def _raised(error: psycopg.Error) -> FlowgenError:
 
 # --- preflight -----------------------------------------------------------------------------------------------------
 
-_PREFLIGHT = b"""
-SELECT current_setting('server_version_num')::int, current_setting('server_encoding'),
-       current_setting('default_transaction_isolation'), current_setting('synchronous_commit'),
-       current_setting('standard_conforming_strings')
-"""
-
 
 def preflight(conn: psycopg.Connection[Any]) -> None:
     """Refuse a server whose version or settings break a promise: SchemaError names each problem."""
-    try:
-        row = conn.execute(_PREFLIGHT).fetchone()
-    except psycopg.Error as error:
-        raise translate(error) from error
-    _judge(row)
+    run(conn, _preflight(), Schema())
 
 
 async def preflight_async(conn: psycopg.AsyncConnection[Any]) -> None:
     """The same as `preflight`."""
-    try:
-        row = await (await conn.execute(_PREFLIGHT)).fetchone()
-    except psycopg.Error as error:
-        raise translate(error) from error
+    await run_async(conn, _preflight(), Schema())
+
+
+def _preflight() -> Op[None]:
+    (row,) = yield Statement("preflight")
     _judge(row)
 
 
-def _judge(row: tuple[Any, ...] | None) -> None:
-    assert row is not None
+def _judge(row: tuple[Any, ...]) -> None:
     version, encoding, isolation, synchronous, conforming = row
     problems = []
     if version < 140000:

@@ -22,29 +22,11 @@ import attrs
 import psycopg
 
 from flowgen.errors import SchemaError
-from flowgen.postgres.database import Schema, connect, preflight, translate
+from flowgen.postgres.database import Begin, Commit, Op, Schema, Script, Statement, connect, preflight, run
 
 __all__ = ["SchemaState", "check", "migrate", "migrate_url", "require", "script"]
 
 _NAME = re.compile(r"(\d{4})_([a-z0-9_]+)\.sql")
-
-_LOCK = "SELECT pg_advisory_xact_lock(hashtextextended('flowgen migrate ' || {schema_text}, 0))"
-_PREPARE = """
-CREATE SCHEMA IF NOT EXISTS {schema};
-CREATE TABLE IF NOT EXISTS {schema}.migration (
-    version integer NOT NULL,
-    name text NOT NULL,
-    applied_at timestamptz NOT NULL DEFAULT pg_catalog.statement_timestamp(),
-    CONSTRAINT migration_pkey PRIMARY KEY (version)
-);
-"""
-_VERSION = "SELECT max(version) FROM {schema}.migration"
-_EXISTS = """
-SELECT FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
-WHERE n.nspname = {schema_text} AND c.relname = 'migration'
-"""
-_APPLIED = "INSERT INTO {schema}.migration (version, name) VALUES (%s, %s)"
-_LOCK_TIMEOUT = "SET LOCAL lock_timeout = '10s'"
 
 
 @attrs.frozen
@@ -76,28 +58,30 @@ def _migrations() -> tuple[_Migration, ...]:
 
 def script(schema: Schema) -> str:
     """Every migration as one SQL script, for whoever applies it by hand."""
-    parts = ["BEGIN;", schema.render(_LOCK) + ";", schema.render(_PREPARE).strip()]
+
+    def statement(name: str) -> str:
+        return schema.text(name).decode().replace("%%", "%")  # as it is without parameters
+
+    parts = ["BEGIN", *map(statement, ("migrate_lock", "migrate_schema", "migrate_table"))]
     for migration in _migrations():
-        parts.append(f"-- version {migration.version}: {migration.name}")
-        parts.append(schema.render(migration.text).strip())
-        parts.append(schema.render(_APPLIED).replace("%s, %s", f"{migration.version}, '{migration.name}'") + ";")
-    return "\n\n".join([*parts, "COMMIT;"]) + "\n"
+        parts.append(
+            f"-- version {migration.version}: {migration.name}\n" + schema.render(migration.text).strip(";\n ")
+        )
+        applied = statement("migrate_applied").replace("%(version)b", str(migration.version))
+        parts.append(applied.replace("%(name)b", f"'{migration.name}'"))
+    return ";\n\n".join([*parts, "COMMIT"]) + ";\n"
 
 
 def check(conn: psycopg.Connection[Any], schema: Schema) -> SchemaState:
     """Compare the database with this code. Raises DatabaseError."""
-    try:
-        return _check(conn, schema)
-    except psycopg.Error as error:
-        raise translate(error) from error
+    return run(conn, _check(), schema)
 
 
-def _check(conn: psycopg.Connection[Any], schema: Schema) -> SchemaState:
+def _check() -> Op[SchemaState]:
     expected = len(_migrations())
     found = 0
-    if conn.execute(schema.render(_EXISTS).encode()).fetchone() is not None:
-        row = conn.execute(schema.render(_VERSION).encode()).fetchone()
-        found = (row[0] if row else None) or 0
+    if (yield Statement("migrate_exists")):
+        found = (yield Statement("migrate_version"))[0][0] or 0
     if found == expected:
         return SchemaState("current", found, expected)
     if found == 0:
@@ -130,28 +114,31 @@ def _newer(schema: Schema, state: SchemaState) -> SchemaError:
 
 
 def migrate(conn: psycopg.Connection[Any], schema: Schema) -> int:
-    """Bring the schema to this code's version, and return it. Needs a connection without an open transaction.
+    """Bring the schema to this code's version, and return it. Needs an autocommit connection.
 
     Raises SchemaError for a schema that is newer, DatabaseError when the server refuses.
     """
-    try:
-        while True:
-            with conn.transaction():
-                conn.execute(schema.render(_LOCK).encode())  # waits for another migrator as long as it takes
-                conn.execute(_LOCK_TIMEOUT)
-                state = _check(conn, schema)
-                if state.kind == "newer":
-                    raise _newer(schema, state)
-                if state.kind == "current":
-                    return state.found
-                if state.kind == "missing":
-                    conn.execute(schema.render(_PREPARE).encode())
-                migration = _migrations()[state.found]
-                conn.execute(schema.render(migration.text).encode())
-                applied = schema.render(_APPLIED, beside_parameters=True)
-                conn.execute(applied.encode(), (migration.version, migration.name))
-    except psycopg.Error as error:
-        raise translate(error) from error
+    return run(conn, _migrate(schema), schema)
+
+
+def _migrate(schema: Schema) -> Op[int]:
+    while True:
+        yield Begin()
+        yield Statement("migrate_lock")
+        yield Statement("migrate_timeout")
+        state = yield from _check()
+        if state.kind == "newer":
+            raise _newer(schema, state)
+        if state.kind == "current":
+            yield Commit()
+            return state.found
+        if state.kind == "missing":
+            yield Statement("migrate_schema")
+            yield Statement("migrate_table")
+        migration = _migrations()[state.found]
+        yield Script(migration.text)
+        yield Statement("migrate_applied", {"version": migration.version, "name": migration.name})
+        yield Commit()
 
 
 def migrate_url(url: str, schema: str = "flowgen") -> int:

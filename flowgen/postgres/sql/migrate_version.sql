@@ -1,0 +1,3 @@
+-- The version of the schema.
+-- Locks: none. Index: migration_pkey.
+SELECT max(version) FROM {schema}.migration
