@@ -22,7 +22,7 @@ from flowgen.worker.clock import monotonic
 from flowgen.worker.signals import AbortSignal
 from flowgen.worker.threads import Threads
 
-__all__ = ["Executor", "RunningCall"]
+__all__ = ["Executor", "Lane", "RunningCall", "prepared"]
 
 T = TypeVar("T")
 
@@ -49,6 +49,15 @@ class RunningCall:
     """Its thread is stuck in the function, and another one took its place."""
 
 
+@attrs.define(eq=False)
+class Lane:
+    """Calls that are awaited on the event loop: so many at a time, the others wait in order."""
+
+    size: int
+    running: int = 0
+    waiting: deque[tuple[RunningCall, Callable[[], Awaitable[Any]]]] = attrs.field(factory=deque)
+
+
 class Executor:
     """Runs at most `threads` sync and `tasks` async functions at a time; the rest wait in order."""
 
@@ -58,10 +67,8 @@ class Executor:
         """`interrupted` is called when a function raises KeyboardInterrupt: the worker is to stop."""
         self._loop = loop
         self._threads = Threads(threads, loop)
-        self._tasks = tasks
+        self._tasks = Lane(tasks)
         self._interrupted = interrupted
-        self._running_tasks = 0
-        self._waiting: deque[tuple[RunningCall, Callable[[], Awaitable[Any]]]] = deque()
         self.size = max(threads, tasks)
         self.pending = 0
         """Calls that were submitted and have not ended."""
@@ -73,17 +80,21 @@ class Executor:
         self.pending += 1
         function = running.call.command.function
         if function.flavour is Flavour.ASYNC:
-            self.submit_task(running, lambda: self._call_async(running))
+            self._enter(running, lambda: self._call_async(running), self._tasks)
             return
         running.thread = True
         self._threads.submit(lambda: self._call(running), lambda value, error: self._ended(running, value, error))
 
-    def submit_task(self, running: RunningCall, call: Callable[[], Awaitable[Any]]) -> None:
-        """Await `call()` as soon as there is room among the async functions."""
-        if self._running_tasks < self._tasks:
-            self._start(running, call)
+    def submit_to(self, lane: Lane, running: RunningCall, call: Callable[[], Awaitable[Any]]) -> None:
+        """Await `call()` as soon as there is room in the lane."""
+        self.pending += 1
+        self._enter(running, call, lane)
+
+    def _enter(self, running: RunningCall, call: Callable[[], Awaitable[Any]], lane: Lane) -> None:
+        if lane.running < lane.size:
+            self._start(running, call, lane)
         else:
-            self._waiting.append((running, call))
+            lane.waiting.append((running, call))
 
     def in_thread(self, job: Callable[[], T]) -> asyncio.Future[T]:
         """Call `job` on a thread; for work that is awaited as a part of a task."""
@@ -115,7 +126,7 @@ class Executor:
 
     def close(self) -> None:
         """Start nothing more; threads end with their functions."""
-        self._waiting.clear()
+        self._tasks.waiting.clear()
         self._threads.close()
 
     # sync functions, on a thread
@@ -137,16 +148,16 @@ class Executor:
         with entered(context):
             return await running.call.command.function.fn(*args, **kwargs)
 
-    def _start(self, running: RunningCall, call: Callable[[], Awaitable[Any]]) -> None:
+    def _start(self, running: RunningCall, call: Callable[[], Awaitable[Any]], lane: Lane) -> None:
         if running.over:
             self.pending -= 1
             return
-        self._running_tasks += 1
+        lane.running += 1
         running.begun_at = monotonic()
         self._arm(running)
-        running.task = self._loop.create_task(self._run(running, call))
+        running.task = self._loop.create_task(self._run(running, call, lane))
 
-    async def _run(self, running: RunningCall, call: Callable[[], Awaitable[Any]]) -> None:
+    async def _run(self, running: RunningCall, call: Callable[[], Awaitable[Any]], lane: Lane) -> None:
         value: Any = None
         error: BaseException | None = None
         try:
@@ -154,9 +165,9 @@ class Executor:
         except BaseException as raised:
             error = raised
         finally:
-            self._running_tasks -= 1
-            while self._waiting and self._running_tasks < self._tasks:
-                self._start(*self._waiting.popleft())
+            lane.running -= 1
+            while lane.waiting and lane.running < lane.size:
+                self._start(*lane.waiting.popleft(), lane)
         self._ended(running, value, error)
 
     # ends

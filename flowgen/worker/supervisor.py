@@ -25,12 +25,15 @@ from flowgen.app import App
 from flowgen.app import app as default_app
 from flowgen.core.settings import Settings
 from flowgen.errors import DatabaseError, DefinitionError
-from flowgen.postgres import database, workers
+from flowgen.postgres import database, notifications, workers
 from flowgen.postgres.rows import Session
 from flowgen.worker.clock import monotonic
 from flowgen.worker.worker import Worker
 
 __all__ = ["check_spawned", "supervise"]
+
+TRIES = 10
+"""Looks at what a dead process has left; the janitors of the others look too."""
 
 _log = logging.getLogger("flowgen.supervisor")
 
@@ -175,7 +178,15 @@ class _Supervisor:
             try:
                 schema = database.Schema(self._order.settings.schema)
                 database.run(conn, workers.leave(Session(session, 0)), schema)
-                database.run(conn, workers.reap(), schema)
+                found = False
+                for _ in range(TRIES):
+                    released = database.run(conn, workers.reap(), schema).released
+                    if released:
+                        found = True
+                        database.run(conn, notifications.notify(schema), schema)
+                    elif found:
+                        break
+                    self._wake_read.poll(0.02)  # the server may still be at the last statement of the dead
             finally:
                 conn.close()
         except DatabaseError as error:

@@ -20,7 +20,7 @@ from flowgen.core.functions import Flavour
 from flowgen.errors import CodecError, DatabaseError, FlowgenError, LeaseLost
 from flowgen.postgres import database, transactions, troubles
 from flowgen.postgres import entries as entries_room
-from flowgen.worker.executor import Executor, RunningCall, prepared
+from flowgen.worker.executor import Executor, Lane, RunningCall, prepared
 from flowgen.worker.link import Link, backoff
 from flowgen.worker.live import LiveRun, Part
 from flowgen.worker.sessions import SessionHolder
@@ -29,6 +29,8 @@ __all__ = ["Transactor"]
 
 T = TypeVar("T")
 
+CONNECTIONS = 8
+"""Transactions of one worker at a time, each on a connection of its own."""
 TRIES = 20
 """Calls that a broken connection or a refused commit may cost before the trouble counts as the function's own."""
 
@@ -45,7 +47,7 @@ class _Broken(Exception):
 
 
 class Transactor:
-    """Runs Transactions within the executor's limits; connections are kept for the next one."""
+    """Runs up to `CONNECTIONS` Transactions at a time; connections are kept for the next one."""
 
     def __init__(
         self,
@@ -63,12 +65,12 @@ class Transactor:
         self._executor = executor
         self._link = link
         self._committed = committed
+        self._lane = Lane(CONNECTIONS)
         self._idle: dict[bool, list[Any]] = {False: [], True: []}
 
     def submit(self, run: LiveRun, running: RunningCall) -> None:
         """Call the function of a Transaction and commit its outcome with its writes."""
-        self._executor.pending += 1
-        self._executor.submit_task(running, lambda: self._transact(run, running))
+        self._executor.submit_to(self._lane, running, lambda: self._transact(run, running))
 
     async def close(self) -> None:
         """Close the idle connections."""
@@ -230,10 +232,10 @@ class Transactor:
         return True
 
     async def _discard(self, conn: Any, is_async: bool) -> None:
+        # On this thread: a function that still uses a sync connection must find it closed, whatever it does next.
+        closing = conn.close()
         if is_async:
-            await conn.close()
-        else:
-            await self._executor.in_thread(conn.close)
+            await closing
 
 
 def _refusal(entry: Entry) -> FlowgenError:

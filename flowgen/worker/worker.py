@@ -381,6 +381,7 @@ class Worker:
         self.ready = False
         self._heartbeat.stop()
         self._watchdog.stop()
+        await self._transactor.close()
         self._executor.close()
         assert self.runner is not None
         try:
@@ -391,5 +392,4 @@ class Worker:
         except (DatabaseError, LeaseLost) as error:
             _log.warning("the session could not be released (%s); its lease ends by itself", error)
         self.runner.drop_all()
-        await self._transactor.close()
         await asyncio.to_thread(self._heartbeat.join)
