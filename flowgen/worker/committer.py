@@ -106,6 +106,10 @@ class Committer:
     async def _send(self, parts: list[Part]) -> None:
         failures = 0
         while True:
+            # The next session may own such a run anew: what was dropped with the last one must not be written by it.
+            parts = [part for part in parts if not part.run.gone]
+            if not parts:
+                return
             session = self._session.current
             try:
                 result = await self._link.call(entries_room.flush(session, _batch(parts)))
@@ -153,13 +157,18 @@ class Committer:
         A new epoch first: a flush that is still on its way is refused from then on.
         """
         failures = 0
+        left: list[Part] = []
         while True:
             try:
                 session = await self._session.renew(self._link)
                 if session is None:
                     return []
                 stored = await self._link.call(entries_room.read_back([part.run.run_id for part in parts]))
-                return [part for part in parts if not await self._landed(part, stored.get(part.run.run_id), session)]
+                while parts:  # one by one: when this is interrupted, nobody is told twice
+                    if not await self._landed(parts[0], stored.get(parts[0].run.run_id), session):
+                        left.append(parts[0])
+                    parts = parts[1:]
+                return left
             except DatabaseError as error:
                 if not error.transient:
                     raise

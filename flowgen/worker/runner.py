@@ -267,10 +267,14 @@ class Runner:
 
     def _left(self, run: LiveRun, landed: int, part: Part) -> None:
         """The run is not ours any more: it hung up, ended or was released."""
-        self.live.pop(run.run_id, None)
+        # It may have been claimed again before this was told: then the newer one is live, and knows more.
+        latest = self.live.get(run.run_id) is run
+        if latest:
+            del self.live[run.run_id]
         run.gone = True
         assert part.update is not None
-        if part.update.action == RunAction.HANG_UP and self.agents.settings.cache and not self.draining:
+        caches = self.agents.settings.cache and not self.draining
+        if part.update.action == RunAction.HANG_UP and latest and caches:
             self._cache[run.run_id] = (run.claimed.claim, run)
             while len(self._cache) > self.agents.settings.cache:
                 self._cache.popitem(last=False)[1][1].execution.close()

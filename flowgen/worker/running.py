@@ -7,10 +7,12 @@ when the worker has stopped.
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import Any, Self
@@ -18,12 +20,19 @@ from typing import Any, Self
 from flowgen.app import App
 from flowgen.app import app as default_app
 from flowgen.core.settings import Settings
-from flowgen.errors import DefinitionError
+from flowgen.errors import DatabaseError, DefinitionError
 from flowgen.postgres.opening import prepared_url
+from flowgen.worker.clock import monotonic
+from flowgen.worker.link import backoff
 from flowgen.worker.supervisor import check_spawned, supervise
 from flowgen.worker.worker import Worker
 
-__all__ = ["WorkerHandle", "handle", "run"]
+__all__ = ["WorkerHandle", "handle", "ready_url", "run"]
+
+_log = logging.getLogger("flowgen.worker")
+
+PATIENCE = 60.0
+"""Seconds that a program which is a worker waits for a database that does not answer."""
 
 
 def _settings(settings: Settings | None) -> Settings:
@@ -56,7 +65,7 @@ def run(
     _checked(queues, concurrency, processes)
     check_spawned()
     chosen = _settings(settings)
-    url = prepared_url(worker_url, schema=chosen.schema, migrate=migrate, pooler=chosen.pooler)
+    url = ready_url(worker_url, chosen, migrate=migrate)
     which = app if app is not None else default_app
     if processes > 1:
         supervise(url, which, chosen, queues=queues, concurrency=concurrency, processes=processes, drain=drain)
@@ -64,6 +73,25 @@ def run(
     one = Worker(url, which, chosen, queues=queues, concurrency=concurrency)
     with _signals(one):
         asyncio.run(one.serve(drain=drain))
+
+
+def ready_url(url: str | None, settings: Settings, *, migrate: bool) -> str:
+    """The URL of a database whose schema is ready; one that restarts is waited for, as a running worker would.
+
+    Raises SchemaError, and DatabaseError when trying again would not help or has not within `PATIENCE`.
+    """
+    began = monotonic()
+    failures = 0
+    while True:
+        try:
+            return prepared_url(url, schema=settings.schema, migrate=migrate, pooler=settings.pooler)
+        except DatabaseError as error:
+            if not error.transient or monotonic() - began > PATIENCE:
+                raise
+            failures += 1
+            if failures == 1 or failures % 10 == 0:
+                _log.warning("the database does not answer yet (%s); trying again", error)
+        time.sleep(backoff(failures))
 
 
 class _signals:  # noqa: N801 - used as a with-statement's word

@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
 from flowgen.core.context import entered
-from flowgen.core.decision import Returned
+from flowgen.core.decision import Returned, TimedOut
 from flowgen.core.entries import Entry, EntryKind, OutcomeKind
 from flowgen.core.failures import failure_from_json
 from flowgen.core.functions import Flavour
@@ -57,14 +57,19 @@ class Transactor:
         executor: Executor,
         link: Link,
         committed: Callable[[Part, list[Entry], int | None], None],
+        freed: Callable[[LiveRun], None],
     ) -> None:
-        """`connect(is_async)` opens a connection; `committed` is told of outcomes that are durable."""
+        """`connect(is_async)` opens a connection; `committed` is told of outcomes that are durable.
+
+        `freed` is told of a run whose outcome was not committed: what came of it meanwhile can be.
+        """
         self._connect = connect
         self._schema = schema
         self._session = session
         self._executor = executor
         self._link = link
         self._committed = committed
+        self._freed = freed
         self._lane = Lane(CONNECTIONS)
         self._idle: dict[bool, list[Any]] = {False: [], True: []}
 
@@ -98,12 +103,20 @@ class Transactor:
         kept = False
         factories = conn.row_factory, conn.cursor_factory
         try:
+            # What is prepared is gone with each reset, and the connection would go on believing in it.
+            conn.prepare_threshold = None
             await self._run(conn, is_async, lambda: transactions.begin(token))
             value = await self._called(conn, is_async, running)
             # The function may have asked for rows of another shape, for itself.
             conn.row_factory, conn.cursor_factory = factories
-            # From here on an abort must not cut the commit in half.
-            kept = await asyncio.shield(asyncio.create_task(self._finish(run, running, conn, is_async, token, value)))
+            finishing = asyncio.create_task(self._finish(run, running, conn, is_async, token, value))
+            try:
+                kept = await asyncio.shield(finishing)
+            except asyncio.CancelledError:
+                # An abort must not cut the commit in half, nor take its connection away.
+                await asyncio.wait([finishing])
+                kept = not finishing.cancelled() and finishing.exception() is None and finishing.result()
+                raise
         finally:
             if kept and await self._reset(conn, is_async):
                 self._idle[is_async].append(conn)
@@ -149,6 +162,10 @@ class Transactor:
         except BaseException:
             run.sending = False
             run.execution.retract(key)
+            if running.over and running.call.timeout is not None and running.signal.reason == "timeout":
+                # Its time was over while the outcome was on its way; now that there is none, that is what it came to.
+                running.settled(running, TimedOut(running.call.timeout))
+            self._freed(run)
             raise
         if recorded is None:
             return False

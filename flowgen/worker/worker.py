@@ -196,7 +196,9 @@ class Worker:
         maker = Maker(self.app, services, self.settings.schema, clock.now)
         self.runner = runner = Runner(agents, maker)
         self._committer = Committer(flush, holder, runner)
-        self._transactor = Transactor(self._connect, self.schema, holder, executor, control, runner.committed)
+        self._transactor = Transactor(
+            self._connect, self.schema, holder, executor, control, runner.committed, self._committer.mark
+        )
         self._attacher = Attacher(self._link("attach"), holder, runner, self._committer, self._poke)
         agents.attacher = self._attacher
         agents.committer = self._committer
@@ -327,12 +329,12 @@ class Worker:
         task.add_done_callback(self._cancelling.discard)
 
     async def _connect(self, is_async: bool) -> Any:
+        """A connection for a Transaction. It prepares nothing: what it keeps is discarded between two functions."""
         name = "flowgen transaction"
-        pooler = self.settings.pooler
         if is_async:
-            return await database.connect_async(self.url, application_name=name, autocommit=False, pooler=pooler)
+            return await database.connect_async(self.url, application_name=name, autocommit=False, pooler=True)
         return await self._executor.in_thread(
-            lambda: database.connect(self.url, application_name=name, autocommit=False, pooler=pooler)
+            lambda: database.connect(self.url, application_name=name, autocommit=False, pooler=True)
         )
 
     # leases
