@@ -114,8 +114,8 @@ class Heartbeat:
             if left <= 0:
                 return
             if self._settings.pooler:
-                self._stop.wait(min(left, 0.5))
-            elif hearing.heard(conn, min(left, 0.5)):
+                self._stop.wait(min(left, 0.1))
+            elif hearing.heard(conn, min(left, 0.1)):
                 self._notified()
 
     def _doubt(self) -> None:
