@@ -16,6 +16,9 @@ from flowgen.testing.bench import Bench
 
 NO_RETRY = Retry(1)
 
+opened: list[Bench | Execution] = []
+"""To be closed when the test ends."""
+
 
 def workflow(fn: Callable[..., Any], name: str | None = None, **options: Any) -> Workflow[Any, Any, Any]:
     return Workflow(fn, name, DefinitionOptions(retry=options.pop("retry", NO_RETRY), **options))
@@ -29,6 +32,7 @@ def begun(fn: Any, *, services: Any = None, log: Any = None, **arguments: Any) -
     """A run that has gone as far as it can by itself."""
     definition = fn if isinstance(fn, Workflow | Task) else workflow(fn)
     bench = Bench(definition=definition, input=json.dumps(arguments), services=services)
+    opened.append(bench)
     if log is not None:
         bench.log = log
         bench.restart()
@@ -47,7 +51,7 @@ def fails(bench: Bench, key: str, error: BaseException) -> None:
 def over(bench: Bench, *, definition: Any = None, items: list[Entry] | None = None, **options: Any) -> Execution:
     """A new execution over what is recorded, of the same definition or another."""
     history = History.of(bench.items if items is None else items, base=bench.base, prologue=bench.prologue)
-    return Execution(
+    execution = Execution(
         definition or bench.definition,
         bench.execution.facts,
         bench.input,
@@ -56,6 +60,8 @@ def over(bench: Bench, *, definition: Any = None, items: list[Entry] | None = No
         created_at=bench.items[0].recorded_at if bench.items else bench.now,
         **options,
     )
+    opened.append(execution)
+    return execution
 
 
 def replayed(bench: Bench, **options: Any) -> tuple[Execution, Decision]:
