@@ -124,7 +124,7 @@ class Decision:
     consumed: tuple[int, ...] = ()
     """Ids of the inbox messages that `entries` record."""
     checkpoint: int | None = None
-    """The last entry closes a segment: its index becomes the base; this is the prologue."""
+    """The CHECKPOINT entry closes a segment: its index becomes the base; this is the prologue."""
     aborts: tuple[str, ...] = ()
     """Keys of calls in flight that nobody wants any more."""
     cancel_children: tuple[UUID, ...] = ()
@@ -148,6 +148,7 @@ class Draft:
     warnings: list[str] = attrs.field(factory=list)
 
     def decide(self, hang_up: Waits | None, finish: Finish | None) -> Decision:
+        """What is in here, unchangeable."""
         return Decision(
             entries=tuple(self.entries),
             calls=tuple(self.calls),

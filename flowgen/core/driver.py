@@ -142,8 +142,8 @@ class Driver:
     def cancel(self, reason: str | None) -> None:
         """Throw Cancelled into the handler, innermost branches first."""
         self.cancel_reason = reason
-        if self._root is not None:
-            self._cancel(self._root)
+        assert self._root is not None
+        self._cancel(self._root)
 
     def cut_all(self) -> None:
         """Nothing is waited for any more: the run is over, whatever its handler would do."""
@@ -253,6 +253,7 @@ class Driver:
             else:
                 if branch.cancelled and self._swallows(branch):
                     dispose(yielded)
+                    close_flow(flow)
                     end = Ended(error=Cancelled(self.cancel_reason))
                     break
                 answer = self._place(branch, yielded)
@@ -270,8 +271,6 @@ class Driver:
             f"a handler went on for {MAX_CLEANUPS} commands after Cancelled was thrown in, at {location(branch.flow)}: "
             "it swallows Cancelled, and was closed. Let it pass: use except Exception, or raise again"
         )
-        if branch.flow is not None:
-            close_flow(branch.flow)
         return True
 
     # commands
@@ -416,6 +415,6 @@ class Driver:
         self._resume(branch, Ended(error=Cancelled(self.cancel_reason)))
 
     def _cut_leaf(self, leaf: Leaf) -> None:
-        if self.leaves.pop(leaf.key, None) is not None:
-            self._dead.add(leaf.key)
-            self._cut.append(leaf)
+        del self.leaves[leaf.key]
+        self._dead.add(leaf.key)
+        self._cut.append(leaf)

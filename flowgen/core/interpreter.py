@@ -261,10 +261,13 @@ class Execution:
 
     def _ask(self, now: datetime, draft: Draft) -> None:
         driver, waiting = self._driver, self._waiting
+        if waiting:
+            driver.fresh.extend(waiting.due(now))
+        if not driver.fresh:
+            return
         if self._cancel_asked and not driver.cancelled:
             # The cancellation is on its way: what is asked now would be cut, and a checkpoint would close it in.
             return
-        driver.fresh.extend(waiting.due(now))
         asking = semantics.Asking(
             now, draft, _UNKNOWN, self.facts.schema, self._mailbox, self._entropy, driver.prologue
         )
@@ -298,6 +301,9 @@ class Execution:
     def _end(self, now: datetime, draft: Draft) -> None:
         """Make of the handler's end, the deadline and the operator's orders what the run comes to."""
         driver = self._driver
+        late = self.deadline is not None and now >= self.deadline
+        if self.finish is None and driver.root_end is None and not late and not self._orders:
+            return
         ending = Ending(self.definition, self.facts, driver)
         if self.finish is None and driver.root_end is not None:
             self.finish = finished(ending, driver.root_end)

@@ -255,6 +255,11 @@ class Bench:
                 return "parked"
 
     @property
+    def letters(self) -> list[Message]:
+        """The inbox."""
+        return list(self._inbox.values())
+
+    @property
     def base(self) -> int:
         return self._base
 
