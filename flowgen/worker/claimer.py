@@ -19,7 +19,7 @@ from flowgen.errors import DatabaseError, LeaseLost
 from flowgen.postgres import claims, notifications
 from flowgen.postgres import entries as entries_room
 from flowgen.postgres.rows import Claimed, ClaimedRun
-from flowgen.worker.clock import DatabaseClock
+from flowgen.worker.clock import DatabaseClock, monotonic
 from flowgen.worker.executor import Executor
 from flowgen.worker.link import Link, backoff
 from flowgen.worker.runner import Runner
@@ -31,6 +31,8 @@ BATCH = 500
 """Runs of one claim at the most."""
 LIVE = 4000
 """Live runs at the most, however fast they are."""
+ALONE = 5.0
+"""Seconds within which a busy worker begins to make room for a suspect, and for which it tries."""
 BACKLOG = 0.25
 """Seconds of work that may wait here: more is left to other workers."""
 
@@ -59,6 +61,8 @@ class Claimer:
         self._due_at: datetime | None = None
         self._idle = False
         self._found = 0
+        self._unknown = False
+        self._alone_at: float | None = None
         self.stopped = False
         self.dry = asyncio.Event()
         """Set when a look at the queue found nothing while nothing was live here."""
@@ -86,6 +90,7 @@ class Claimer:
             except DatabaseError as error:
                 if not error.transient:
                     raise
+                self._unknown = True
                 failures += 1
                 self._session.trouble(error, failures)
                 wait = backoff(failures)
@@ -112,6 +117,10 @@ class Claimer:
         """One look at the queue; the seconds until the next."""
         if self.stopped or self._session.fenced:
             return self._settings.poll.total_seconds()
+        if self._unknown:
+            await self._give_back()
+        if self._alone_at is not None and monotonic() >= self._alone_at:
+            return await self._suspect()
         room = self._room()
         if room <= 0:
             return 0.005
@@ -130,8 +139,12 @@ class Claimer:
             self._runner.take([await self._whole(run) for run in claimed.runs])
             if len(claimed.runs) >= room // 2:
                 return 0.0
-        if claimed.suspects:
+        if not claimed.suspects:
+            self._alone_at = None
+        elif not self._runner.live:
             return await self._suspect()
+        elif self._alone_at is None:
+            self._alone_at = monotonic() + ALONE * random.random()  # noqa: S311 - spreads load, guards nothing
         if claimed.busy:
             return 0.002 + random.random() * 0.008  # noqa: S311 - spreads load, guards nothing
         if claimed.runs:
@@ -173,10 +186,21 @@ class Claimer:
                 return attrs.evolve(run, entries=entries)
             entries.extend(page)
 
+    async def _give_back(self) -> None:
+        """After a lost answer: what this session owns and was not given is for whoever claims next."""
+        session = await self._session.renew(self._link)
+        if session is not None:
+            owned = await self._link.call(claims.owned(session))
+            await self._link.call(claims.release(session, [run for run in owned if run not in self._runner.live]))
+        self._unknown = False
+
     async def _suspect(self) -> float:
         """Take a suspect when nothing else is here; until then claim nothing, so that the others end."""
         if self._runner.live:
+            if self._alone_at is not None and monotonic() > self._alone_at + ALONE:
+                self._alone_at = None  # something here takes long: leave the suspect to another worker, for a while
             return 0.02
+        self._alone_at = None
         session = self._session.current
         claimed = await self._link.call(claims.claim_suspect(session, queues=self._queues))
         self._clock.heard(claimed.now)

@@ -291,7 +291,8 @@ class Runner:
         """The run is another session's: somebody took it although the lease still held here."""
         self.agents.log.warning("%s (%s) is owned elsewhere; it is dropped here", run.claimed.name, run.run_id)
         self._drop(run)
-        self.live.pop(run.run_id, None)
+        if self.live.get(run.run_id) is run:
+            del self.live[run.run_id]
 
     # news
 
@@ -304,6 +305,7 @@ class Runner:
             run.mail_read = max(run.mail_read, each.mail)
             if each.deadline != run.deadline:
                 run.deadline = run.execution.deadline = each.deadline
+                self._arm(run)
             fresh = self._heard(run, each.inbox)
             if run.update is not None and run.update.action == RunAction.HANG_UP and not run.sending:
                 run.update = None

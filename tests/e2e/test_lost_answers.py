@@ -1,0 +1,139 @@
+"""What came of a claim or a commit whose answer never came, and of runs that have to be claimed alone."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from flowgen import App, Flow, Settings, Sleep, Step
+from flowgen.client.sync import Client
+from flowgen.errors import DatabaseError
+from flowgen.postgres import embedded
+from flowgen.testing.workers import Workers
+from flowgen.worker import running
+from flowgen.worker.link import Link
+from tests.waiting import eventually
+
+
+class Wire:
+    """Between a worker and its server: swallows the answer of what a named link says next."""
+
+    def __init__(self) -> None:
+        self.swallow: set[str] = set()
+        self.swallowed: list[str] = []
+
+    def lost(self, link: Link, statement: str, rows: Any) -> bool:
+        name = f"{link._name} {statement}"
+        if name not in self.swallow or not rows:
+            return False
+        self.swallow.discard(name)
+        self.swallowed.append(name)
+        return True
+
+
+@pytest.fixture
+def wire(monkeypatch: pytest.MonkeyPatch) -> Wire:
+    made = Wire()
+    call = Link.call
+
+    async def cut(link: Link, op: Any) -> Any:
+        answer = await call(link, op)
+        if made.lost(link, op.__name__, getattr(answer, "runs", True)):
+            raise DatabaseError("the server closed the connection unexpectedly", transient=True)
+        return answer
+
+    monkeypatch.setattr(Link, "call", cut)
+    return made
+
+
+def add(a: int, b: int) -> int:
+    return a + b
+
+
+def test_a_run_whose_claim_was_not_answered_goes_on(
+    app: App, flowgen_client: Client, flowgen_worker: Workers, wire: Wire
+) -> None:
+    @app.workflow
+    def one() -> Flow[int]:
+        return (yield from Step(add, 1, 2))
+
+    wire.swallow.add("claim claim")
+    flowgen_worker(app, lease=60)
+    run = flowgen_client.start(one)
+    assert run.result(timeout=10) == 3
+    assert wire.swallowed == ["claim claim"]
+
+
+def test_a_flush_that_was_not_answered_is_read_back(
+    app: App, flowgen_client: Client, flowgen_worker: Workers, wire: Wire
+) -> None:
+    calls: list[int] = []
+
+    def noted(n: int) -> int:
+        calls.append(n)
+        return n
+
+    @app.workflow
+    def two() -> Flow[list[int]]:
+        one = yield from Step(noted, 1)
+        wire.swallow.add("flush flush")
+        yield Sleep(0.2)
+        wire.swallow.add("flush flush")
+        return [one, (yield from Step(noted, 2))]
+
+    flowgen_worker(app, lease=60, cache=0)
+    assert flowgen_client.start(two).result(timeout=10) == [1, 2]
+    assert calls == [1, 2]
+    assert len(wire.swallowed) >= 2
+
+
+def test_a_program_waits_for_a_server_that_restarts(tmp_path: Path) -> None:
+    folder = tmp_path / "server"
+    url = embedded.ensure(folder, idle=0)
+    try:
+        assert running.ready_url(url, Settings(), migrate=False) == url
+        embedded.stop(folder, "fast")
+        found: list[str] = []
+        waiting = threading.Thread(target=lambda: found.append(running.ready_url(url, Settings(), migrate=False)))
+        waiting.start()
+        embedded.ensure(folder, idle=0)
+        eventually(lambda: found == [url], timeout=20)
+        waiting.join()
+    finally:
+        embedded.stop(folder, "fast")
+        embedded.reset(folder)
+
+
+def test_a_suspect_gets_its_turn_on_a_worker_that_is_never_idle(
+    app: App, flowgen_client: Client, flowgen_worker: Workers, db: Any
+) -> None:
+    over = threading.Event()
+
+    def short(n: int) -> int:
+        over.wait(0.3)
+        return n
+
+    @app.workflow
+    def busy(n: int) -> Flow[int]:
+        return (yield from Step(short, n))
+
+    suspect = flowgen_client.start(busy, 0)
+    db.execute("update flowgen.run set recoveries = 2 where run_id = %s", (suspect.uuid,))
+
+    def load() -> None:
+        n = 0
+        while not over.wait(0.05):
+            flowgen_client.start(busy, n := n + 1)
+
+    loading = threading.Thread(target=load)
+    loading.start()
+    try:
+        eventually(lambda: flowgen_client.count() > 10)
+        flowgen_worker(app)
+        assert suspect.result(timeout=15) == 0
+    finally:
+        over.set()
+        loading.join()
