@@ -29,27 +29,11 @@ from tests.kill.evidence import (
 from tests.kill.expected import EXPECTED, Expected
 
 BODIES = frozenset(
-    [
-        "add",
-        "add_async",
-        "flaky",
-        "flaky_async",
-        "broken",
-        "no",
-        "sync",
-        "async",
-        "one",
-        "two",
-        "three",
-        "a",
-        "b",
-        "book",
-        "book_async",
-        "never",
-        "lone",
-        "tick",
-    ]
-)
+    {
+        "add", "add_async", "flaky", "flaky_async", "broken", "no", "sync", "async", "one", "two", "three", "a", "b",
+        "book", "book_async", "never", "lone", "tick",
+    }
+)  # fmt: skip
 """Last parts of the keys whose outcome comes from a function; in `family` they name children."""
 
 

@@ -68,14 +68,14 @@ class Fleet:
         self._arguments = (url, str(lease))
         self._seen: dict[int, tuple[str, int]] = {}
         self._read = 0
-        self._murdered: set[str] = set()
+        self._gone: set[str] = set()
 
     def tend(self) -> None:
         """Start what is not running and should be; notice who died by himself."""
         for unit in self.units:
             if unit.process is not None and unit.process.poll() is not None:
                 if not unit.killed:
-                    self._mourn(unit.name, unit.process.pid, unit.process.returncode)
+                    self._mourn(unit.name, unit.process.pid, str(unit.process.returncode))
                     unit.again_at = time.monotonic() + 0.5
                 unit.process = None
             if unit.process is None and time.monotonic() >= unit.again_at:
@@ -84,14 +84,24 @@ class Fleet:
                 unit.process = launch(
                     "tests.kill.process", *self._arguments, str(unit.processes), log=log, spoken=self.spoken
                 )
+            elif unit.processes > 1 and not unit.killed:
+                self._miss(unit)
         self._listen()
+
+    def _miss(self, unit: Unit) -> None:
+        """Notice a supervised process that is gone although nobody here killed it."""
+        assert unit.process is not None
+        for pid, (who, parent) in self._seen.items():
+            if parent == unit.process.pid and who not in self._gone and not _alive(pid):
+                self._gone.add(who)
+                self._mourn(unit.name, pid, "gone")
 
     def workers(self) -> list[Worker]:
         """Who lives and has its code loaded."""
         found: list[Worker] = []
         for pid, (who, parent) in list(self._seen.items()):
             unit = next((u for u in self.units if u.process is not None and u.process.pid in (pid, parent)), None)
-            if who in self._murdered or unit is None or not _alive(pid):
+            if who in self._gone or unit is None or not _alive(pid):
                 continue
             if unit.processes == 1 or parent == unit.process.pid:  # type: ignore[union-attr]
                 found.append(Worker(who, pid, unit))
@@ -99,7 +109,7 @@ class Fleet:
 
     def kill(self, worker: Worker, down: float) -> None:
         """SIGKILL one worker; a plain one comes back after `down` seconds, the other by its supervisor."""
-        self._murdered.add(worker.who)
+        self._gone.add(worker.who)
         if worker.unit.processes == 1:
             worker.unit.killed = True
             worker.unit.again_at = time.monotonic() + down
@@ -146,9 +156,12 @@ class Fleet:
             if _alive(pid) and _is_ours(pid):
                 os.kill(pid, signal.SIGKILL)
 
-    def _mourn(self, name: str, pid: int, code: int) -> None:
+    def _mourn(self, name: str, pid: int, code: str) -> None:
         log = (self.folder / f"{name}.log").read_text(encoding="utf-8", errors="replace")
-        self.died.append({"unit": name, "pid": pid, "code": code, "t": time.monotonic(), "log": log[-1500:]})
+        who = self._seen.get(pid, ("", 0))[0]
+        self.died.append(
+            {"unit": name, "pid": pid, "who": who, "code": code, "t": time.monotonic(), "log": log[-1500:]}
+        )
 
     def _listen(self) -> None:
         """Read what the witness file has new, complete lines only."""

@@ -1,7 +1,8 @@
 """One run of the harness: a server, workers, a client and a monkey; then quiet, a drain, and the evidence.
 
 Everything stands in one folder: plan.json (written first), witness.jsonl, said.jsonl, faults.jsonl and the logs. A
-fault comes after a number of witness lines, or when there were too few for too long; faults overlap the restarts of others.
+fault comes after a number of witness lines, or when there were too few for too long; faults overlap the restarts of
+others.
 """
 
 from __future__ import annotations
@@ -91,6 +92,7 @@ class Harness:
             if self._restart is not None:
                 self._restart.join()
             embedded.stop(self._server, "immediate")
+            (self.folder / "server.log").write_text(embedded.server_log(self._server, limit=1 << 24), encoding="utf-8")
             embedded.reset(self._server)
 
     def _carried_out(self) -> Outcome:
@@ -114,6 +116,7 @@ class Harness:
         self._tend_until(time.monotonic() + 1.0)
         late = self.fleet.stop(45)
         evidence = self._evidence()
+        self._keep(evidence)
         violations = checker.check(evidence)
         with flowgen.connect(self.url, app=app) as looking:
             violations["I18"] = list(audit.audit(looking, evidence.runs))
@@ -234,6 +237,12 @@ class Harness:
             f" {len(self.fleet.died)} died by themselves"
         )
 
+    def _keep(self, evidence: Evidence) -> None:
+        """The rows, for whoever looks at a violation later."""
+        for name, rows in (("runs", evidence.runs), ("entries", evidence.entries)):
+            with (self.folder / f"{name}.jsonl").open("w", encoding="utf-8") as file:
+                file.writelines(json.dumps(attrs.asdict(row)) + "\n" for row in rows)
+
     def _evidence(self) -> Evidence:
         store = self.store
         return Evidence(
@@ -244,5 +253,5 @@ class Harness:
             changes=store.changes(),
             schedules=store.schedules(),
             lines=list(witness.lines(self.fleet.spoken)),
-            kills=self._kills,
+            kills=self._kills + [Kill(dead["t"], dead["who"]) for dead in self.fleet.died if dead["who"]],
         )

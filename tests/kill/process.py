@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import sys
 
 import flowgen
@@ -15,7 +16,7 @@ def main() -> None:
     url, lease, processes = sys.argv[1:]
     assert flows.app is app
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(process)d %(levelname)s %(name)s: %(message)s")
-    flowgen.run(url, app=app, settings=Settings(lease=float(lease)), processes=int(processes))
+    flowgen.run(url, app=app, settings=Settings.from_env(os.environ, lease=float(lease)), processes=int(processes))
 
 
 if __name__ == "__main__":

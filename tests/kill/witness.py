@@ -1,8 +1,8 @@
 """The witness: what happened, told by the processes themselves and kept outside of the engine.
 
 Each process appends JSON lines with one write(2) to a file that is open with O_APPEND. The page cache survives a
-SIGKILL of the writer, so a line that was written is there. It says nothing unless `KILL_WITNESS` names the file; so the same
-code can be replayed in silence.
+SIGKILL of the writer, so a line that was written is there. It says nothing unless `KILL_WITNESS` names the file; so
+the same code can be replayed in silence.
 """
 
 from __future__ import annotations
