@@ -160,11 +160,11 @@ FUNCTION attach_child(p_session uuid, p_epoch integer, p_claim integer, e_run uu
 
 FUNCTION cancel_children(p_limit integer)
     RETURNS integer
-    v search_path=pg_catalog, pg_temp, plan_cache_mode=force_generic_plan, enable_seqscan=off, enable_hashjoin=off, enable_mergejoin=off
+    v search_path=pg_catalog, pg_temp, plan_cache_mode=force_generic_plan, enable_seqscan=off, enable_hashjoin=off, enable_mergejoin=off, jit=off
 
 FUNCTION cancel_some(p_runs uuid[], p_reason text)
     RETURNS integer
-    v search_path=pg_catalog, pg_temp, plan_cache_mode=force_generic_plan, enable_seqscan=off, enable_hashjoin=off, enable_mergejoin=off
+    v search_path=pg_catalog, pg_temp, plan_cache_mode=force_generic_plan, enable_seqscan=off, enable_hashjoin=off, enable_mergejoin=off, jit=off
 
 FUNCTION change_schedules(p_schedules text, p_refused uuid[])
     RETURNS void
@@ -172,7 +172,7 @@ FUNCTION change_schedules(p_schedules text, p_refused uuid[])
 
 FUNCTION claim(p_session uuid, p_epoch integer, p_queues text[], p_limit integer, p_suspect boolean, p_bare boolean, p_have jsonb, p_run_bytes bigint, p_batch_bytes bigint)
     RETURNS TABLE(fenced boolean, busy boolean, at timestamp with time zone, next_due_at timestamp with time zone, suspects integer, run_id uuid, id text, name text, kind text, queue text, priority integer, claim integer, attempt integer, recoveries integer, input text, correlation_id text, parent_correlation_id text, parent_id uuid, parent_key text, root_id uuid, depth integer, trigger text, deadline timestamp with time zone, created_at timestamp with time zone, mail integer, request integer, reason text, base integer, prologue integer, next_index integer, partial boolean, history text, inbox text)
-    v search_path=pg_catalog, pg_temp, plan_cache_mode=force_generic_plan, enable_seqscan=off, enable_hashjoin=off, enable_mergejoin=off
+    v search_path=pg_catalog, pg_temp, plan_cache_mode=force_generic_plan, enable_seqscan=off, enable_hashjoin=off, enable_mergejoin=off, jit=off
 
 FUNCTION clock()
     RETURNS timestamp with time zone
@@ -188,19 +188,19 @@ FUNCTION finish_transaction(p_session uuid, p_epoch integer, p_token text, e_run
 
 FUNCTION flush(p_session uuid, p_epoch integer, e_run uuid[], e_index integer[], e_facts integer[], e_key text[], e_fingerprint text[], e_attempt integer[], e_value text[], e_due timestamp with time zone[], e_delay interval[], c_run uuid[], c_id bigint[], r_run uuid[], r_action integer[], r_claim integer[], r_due timestamp with time zone[], r_delay interval[], r_mail_read integer[], r_wake integer[], r_base integer[], r_prologue integer[], r_output text[], r_error text[], r_input text[], r_progress text[], r_parent uuid[], r_parent_key text[], r_letters integer[], k_run uuid[], k_id text[], k_facts integer[], k_name text[], k_queue text[], k_priority integer[], k_input text[], k_at timestamp with time zone[], k_delay interval[], k_deadline interval[], k_tags text[], k_correlation text[], k_parent_correlation text[], k_parent uuid[], k_parent_key text[], k_root uuid[], k_depth integer[], k_trigger text[], p_schedules text)
     RETURNS TABLE(fenced boolean, at timestamp with time zone, due_run uuid[], due_index integer[], due timestamp with time zone[], skipped uuid[], landed uuid[], landed_status integer[], adopted uuid[])
-    v search_path=pg_catalog, pg_temp, plan_cache_mode=force_generic_plan, enable_seqscan=off, enable_hashjoin=off, enable_mergejoin=off
+    v search_path=pg_catalog, pg_temp, plan_cache_mode=force_generic_plan, enable_seqscan=off, enable_hashjoin=off, enable_mergejoin=off, jit=off
 
 FUNCTION flush_entries(p_session uuid, p_epoch integer, e_run uuid[], e_index integer[], e_facts integer[], e_key text[], e_fingerprint text[], e_attempt integer[], e_value text[], e_due timestamp with time zone[], e_delay interval[], c_run uuid[], c_id bigint[])
     RETURNS TABLE(fenced boolean, at timestamp with time zone, due_run uuid[], due_index integer[], due timestamp with time zone[])
-    v search_path=pg_catalog, pg_temp, plan_cache_mode=force_generic_plan, enable_seqscan=off, enable_hashjoin=off, enable_mergejoin=off
+    v search_path=pg_catalog, pg_temp, plan_cache_mode=force_generic_plan, enable_seqscan=off, enable_hashjoin=off, enable_mergejoin=off, jit=off
 
 FUNCTION hold(p_limit integer)
     RETURNS integer
-    v search_path=pg_catalog, pg_temp, plan_cache_mode=force_generic_plan, enable_seqscan=off, enable_hashjoin=off, enable_mergejoin=off
+    v search_path=pg_catalog, pg_temp, plan_cache_mode=force_generic_plan, enable_seqscan=off, enable_hashjoin=off, enable_mergejoin=off, jit=off
 
 FUNCTION is_served(p_name text, p_queue text)
     RETURNS boolean
-    s search_path=pg_catalog, pg_temp
+    s search_path=pg_catalog, pg_temp, jit=off
 
 FUNCTION new_run_id()
     RETURNS uuid
@@ -208,23 +208,23 @@ FUNCTION new_run_id()
 
 FUNCTION news(p_session uuid)
     RETURNS TABLE(run_id uuid, request integer, reason text, mail integer, deadline timestamp with time zone, inbox text)
-    s search_path=pg_catalog, pg_temp, plan_cache_mode=force_generic_plan, enable_seqscan=off, enable_hashjoin=off, enable_mergejoin=off
+    s search_path=pg_catalog, pg_temp, plan_cache_mode=force_generic_plan, enable_seqscan=off, enable_hashjoin=off, enable_mergejoin=off, jit=off
 
 FUNCTION promote(p_limit integer)
     RETURNS TABLE(at timestamp with time zone, promoted integer, next_due_at timestamp with time zone)
-    v search_path=pg_catalog, pg_temp, plan_cache_mode=force_generic_plan, enable_seqscan=off, enable_hashjoin=off, enable_mergejoin=off
+    v search_path=pg_catalog, pg_temp, plan_cache_mode=force_generic_plan, enable_seqscan=off, enable_hashjoin=off, enable_mergejoin=off, jit=off
 
 FUNCTION put_back(p_limit integer)
     RETURNS integer
-    v search_path=pg_catalog, pg_temp, plan_cache_mode=force_generic_plan, enable_seqscan=off, enable_hashjoin=off, enable_mergejoin=off
+    v search_path=pg_catalog, pg_temp, plan_cache_mode=force_generic_plan, enable_seqscan=off, enable_hashjoin=off, enable_mergejoin=off, jit=off
 
 FUNCTION release_lost(p_limit integer)
     RETURNS integer
-    v search_path=pg_catalog, pg_temp, plan_cache_mode=force_generic_plan, enable_seqscan=off, enable_hashjoin=off, enable_mergejoin=off
+    v search_path=pg_catalog, pg_temp, plan_cache_mode=force_generic_plan, enable_seqscan=off, enable_hashjoin=off, enable_mergejoin=off, jit=off
 
 FUNCTION release_runs(p_session uuid, p_epoch integer, p_runs uuid[])
     RETURNS integer
-    v search_path=pg_catalog, pg_temp, plan_cache_mode=force_generic_plan, enable_seqscan=off, enable_hashjoin=off, enable_mergejoin=off
+    v search_path=pg_catalog, pg_temp, plan_cache_mode=force_generic_plan, enable_seqscan=off, enable_hashjoin=off, enable_mergejoin=off, jit=off
 
 FUNCTION run_id_for(id text)
     RETURNS uuid

@@ -6,7 +6,7 @@
 -- table every plan looks as good as any other, so the statements leave no choice. Rows are joined by
 -- `run_id = ANY (ARRAY[...])`, which only a look-up by index can answer. Conditions on a row that is found by its run_id
 -- fit no partial index (`status + 0`, IS NOT DISTINCT FROM). A question about another row is a scalar subquery: EXISTS
--- may be answered by a hash of the whole table. What finds rows by a partial index has no ORDER BY of the
+-- may be answered by a hash of the whole table. `jit` is off as the price of what is switched off sets it going. What finds rows by a partial index has no ORDER BY of the
 -- primary key: the ids are collected first, and locked in their order by a second statement.
 --
 -- Lock order: the worker row, then rows of `run`. A flush never waits for a row of `run` (SKIP LOCKED); whoever waits
@@ -21,7 +21,7 @@ CREATE FUNCTION {schema}.flush_entries(
 ) RETURNS TABLE (fenced boolean, at timestamptz, due_run uuid[], due_index integer[], due timestamptz[])
 LANGUAGE plpgsql VOLATILE
 SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_generic_plan
-SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off
+SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET jit = off
 AS $function$
 BEGIN
     fenced := false;
@@ -80,7 +80,7 @@ CREATE FUNCTION {schema}.flush(
 )
 LANGUAGE plpgsql VOLATILE
 SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_generic_plan
-SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off
+SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET jit = off
 AS $function$
 DECLARE
     locked uuid[];    -- rows that are ours to change
@@ -264,7 +264,7 @@ BEGIN
     IF cardinality(k_run) > 0 THEN
         WITH place AS MATERIALIZED (
             SELECT d.name, d.queue, {schema}.is_served(d.name, d.queue) AS served
-            FROM (SELECT DISTINCT k.name, k.queue FROM unnest(k_name, k_queue) AS k(name, queue)) d
+            FROM (SELECT DISTINCT k.name, k.queue FROM unnest(k_name, k_queue) AS k(name, queue) OFFSET 0) d
         ), born AS (
             INSERT INTO {schema}.run AS n (
                 run_id, id, kind, name, queue, priority, input, tags, correlation_id, parent_correlation_id,
@@ -339,7 +339,7 @@ $function$;
 -- Whether a ready run of this name and queue can be claimed by anyone: a live worker knows it, and it is not paused.
 CREATE FUNCTION {schema}.is_served(p_name text, p_queue text) RETURNS boolean
 LANGUAGE sql STABLE
-SET search_path = pg_catalog, pg_temp
+SET search_path = pg_catalog, pg_temp SET jit = off
 AS $function$
     SELECT EXISTS (
         SELECT 1 FROM {schema}.worker w

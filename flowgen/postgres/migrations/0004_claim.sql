@@ -18,7 +18,7 @@ CREATE FUNCTION {schema}.claim(
 )
 LANGUAGE plpgsql VOLATILE
 SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_generic_plan
-SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off
+SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET jit = off
 AS $function$
 #variable_conflict use_column
 DECLARE
@@ -154,7 +154,7 @@ CREATE FUNCTION {schema}.promote(p_limit integer)
 RETURNS TABLE (at timestamptz, promoted integer, next_due_at timestamptz)
 LANGUAGE plpgsql VOLATILE
 SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_generic_plan
-SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off
+SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET jit = off
 AS $function$
 #variable_conflict use_column
 DECLARE

@@ -5,7 +5,7 @@
 CREATE FUNCTION {schema}.release_runs(p_session uuid, p_epoch integer, p_runs uuid[]) RETURNS integer
 LANGUAGE plpgsql VOLATILE
 SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_generic_plan
-SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off
+SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET jit = off
 AS $function$
 DECLARE
     mine uuid[];
@@ -35,7 +35,7 @@ $function$;
 CREATE FUNCTION {schema}.release_lost(p_limit integer) RETURNS integer
 LANGUAGE plpgsql VOLATILE
 SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_generic_plan
-SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off
+SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET jit = off
 AS $function$
 DECLARE
     lost uuid[];
@@ -77,7 +77,7 @@ CREATE FUNCTION {schema}.news(p_session uuid) RETURNS TABLE (
 )
 LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_generic_plan
-SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off
+SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET jit = off
 AS $function$
 #variable_conflict use_column
 BEGIN
@@ -99,7 +99,7 @@ $function$;
 CREATE FUNCTION {schema}.cancel_some(p_runs uuid[], p_reason text) RETURNS integer
 LANGUAGE plpgsql VOLATILE
 SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_generic_plan
-SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off
+SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET jit = off
 AS $function$
 DECLARE
     at timestamptz := {schema}.clock();
@@ -180,7 +180,7 @@ $function$;
 CREATE FUNCTION {schema}.cancel_children(p_limit integer) RETURNS integer
 LANGUAGE plpgsql VOLATILE
 SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_generic_plan
-SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off
+SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET jit = off
 AS $function$
 DECLARE
     parents uuid[];
@@ -216,7 +216,7 @@ $function$;
 CREATE FUNCTION {schema}.hold(p_limit integer) RETURNS integer
 LANGUAGE plpgsql VOLATILE
 SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_generic_plan
-SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off
+SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET jit = off
 AS $function$
 DECLARE
     found_runs uuid[];
@@ -235,7 +235,7 @@ BEGIN
             ORDER BY r.queue, r.priority DESC, r.due_at, r.run_id LIMIT p_limit
         ) f WHERE q.queue IS NOT NULL
     ), place AS MATERIALIZED (
-        SELECT d.name, d.queue FROM (SELECT DISTINCT f.name, f.queue FROM front f) d
+        SELECT d.name, d.queue FROM (SELECT DISTINCT f.name, f.queue FROM front f OFFSET 0) d
         WHERE NOT {schema}.is_served(d.name, d.queue)
     )
     SELECT array_agg(f.run_id) INTO found_runs FROM place p JOIN front f ON f.name = p.name AND f.queue = p.queue;
@@ -255,7 +255,7 @@ $function$;
 CREATE FUNCTION {schema}.put_back(p_limit integer) RETURNS integer
 LANGUAGE plpgsql VOLATILE
 SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_generic_plan
-SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off
+SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET jit = off
 AS $function$
 DECLARE
     found_runs uuid[];

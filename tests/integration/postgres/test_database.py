@@ -219,7 +219,7 @@ def test_each_file_holds_one_statement_with_its_locks_and_index_on_top(file: Any
     assert "Index:" in head
     body = "\n".join(line for line in text.splitlines() if not line.startswith("--"))
     assert not body.rstrip().endswith(";")
-    outside = re.sub(r"\$function\$.*?\$function\$|'[^']*'", "", body, flags=re.DOTALL)
+    outside = re.sub(r"(\$\w*\$).*?\1|'[^']*'", "", body, flags=re.DOTALL)
     assert ";" not in outside
     for percent in re.findall(r"%.", body):
         assert percent in ("%(", "%%"), percent

@@ -297,7 +297,7 @@ RULES = {
         for name in ("flush", "claim", "promote", "release_runs", "news", "cancel_children", "hold", "put_back")
     },
     "a join with run can only be a look-up": Rule(
-        every_hot_function_reads_by_index, lambda store: store.without("flush", *plain_joins("flush"))
+        every_hot_function_reads_by_index, lambda store: store.without("flush", *plain_joins("flush")), since=18
     ),
 }
 
