@@ -7,7 +7,7 @@ progress of a task) goes through ports that the worker or the testing kit suppli
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Generator, Mapping, MutableMapping
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from datetime import datetime
@@ -18,7 +18,8 @@ import attrs
 from typing_extensions import TypeVar as DefaultTypeVar
 
 from flowgen.core import codec
-from flowgen.core.ports import UNABORTED, LogPort, Signal, TaskPort, no_log, no_report
+from flowgen.core.facts import RunFacts, Saved, StepFacts, Trigger, View
+from flowgen.core.ports import UNABORTED, LogPort, Signal, TaskPort
 from flowgen.errors import DefinitionError
 
 __all__ = [
@@ -39,70 +40,6 @@ __all__ = [
 
 T = TypeVar("T")
 S = DefaultTypeVar("S", default=None)
-
-
-@attrs.frozen(kw_only=True)
-class Trigger:
-    """What started a run. `kind` is call, invoke, cron, event or sql."""
-
-    kind: str = "call"
-    name: str | None = None
-    scheduled_at: datetime | None = None
-    payload: Any = None
-
-
-@attrs.frozen
-class Saved:
-    """What the last Checkpoint with data saved."""
-
-    cursor: Any = None
-    items_processed: int = 0
-    accumulated_results: Any = None
-
-
-@attrs.define(kw_only=True)
-class RunFacts:
-    """What is fixed while a handler runs."""
-
-    run_id: str
-    uuid: UUID
-    name: str = ""
-    attempt: int = 1
-    max_attempts: int = 1
-    resumed: bool = False
-    correlation_id: str | None = None
-    parent_correlation_id: str | None = None
-    trigger: Trigger = attrs.field(factory=Trigger)
-    input: Mapping[str, Any] = attrs.field(factory=dict[str, Any])
-    config: Mapping[str, Any] = attrs.field(factory=dict[str, Any])
-    services: Any = None
-    schema: str = "flowgen"
-    log: LogPort = no_log
-
-
-@attrs.define(kw_only=True)
-class View:
-    """What moves while a handler runs; the interpreter keeps it."""
-
-    now: datetime | None = None
-    next_sequence: int = 0
-    saved: Saved | None = None
-    results: MutableMapping[str, str] = attrs.field(factory=dict[str, str])
-    """JSON text of the values that were delivered, by key."""
-    replaying: bool = False
-    checkpoint_was_read: Callable[[], None] = lambda: None
-
-
-@attrs.frozen(kw_only=True)
-class StepFacts:
-    """What is fixed for one call of a step's function."""
-
-    key: str
-    attempt: int = 1
-    max_attempts: int = 1
-    config: Mapping[str, Any] = attrs.field(factory=dict[str, Any])
-    signal: Signal = attrs.field(default=UNABORTED)
-    report: TaskPort = no_report
 
 
 class Logger:

@@ -31,9 +31,9 @@ class Driver:
     """The tree of branches of one run."""
 
     def __init__(
-        self, view: View, history: History, *, determinism: str, yielded: list[Command[Any]] | None = None
+        self, view: View, history: History, limit: int, *, determinism: str, yielded: list[Command[Any]] | None = None
     ) -> None:
-        """What flows yield is appended to `yielded`, unless it is a replay's."""
+        """`limit` is in bytes of JSON. What flows yield is appended to `yielded`, unless it is a replay's."""
         self.view = view
         self.leaves: dict[str, Leaf] = {}
         self.fresh: deque[Leaf] = deque()
@@ -45,6 +45,7 @@ class Driver:
         self.refused: Entry | None = None
         """The outcome that does not fit the code, or cannot be read."""
         self._determinism = determinism
+        self._limit = limit
         self._history = history
         self._strict_until = history.strict_until
         self._kept: dict[str, Entry] = {entry.key: entry for entry in history.kept}
@@ -303,16 +304,15 @@ class Driver:
         return None
 
     def _leaf(self, branch: Branch, command: Command[Any], names: Names) -> Leaf:
-        root = self._root
         text = semantics.prepare(
             command,
-            in_branch=branch is not root,
+            in_branch=branch is not self._root,
             prologue=self.prologue,
-            cancelled=root is not None and root.cancelled,
+            cancelled=self.cancelled,
+            limit=self._limit,
         )
-        mark = command.fingerprint()
         named = names.authored and command.options.name is not None
-        return Leaf(names.key(command), command, branch, mark, named, text)
+        return Leaf(names.key(command), command, branch, command.fingerprint(), named, text)
 
     def _scope(self, branch: Branch) -> Names:
         scopes = branch.scopes

@@ -41,7 +41,9 @@ def finished(ending: Ending, end: Ended) -> Finish:
         return Cancelled(ending.driver.cancel_reason)
     if end.error is None:
         try:
-            return Completed(codec.encode(end.value, definition.function.result_type, what="the result"))
+            output = codec.encode(end.value, definition.function.result_type, what="the result")
+            codec.check_size(output, what="the result", limit=ending.facts.max_payload)
+            return Completed(output)
         except CodecError as refused:
             return Failed(failure_from(refused))
     error = end.error

@@ -77,7 +77,9 @@ class Execution:
         self.context: Context[Any] = kind(facts, self.view)
         self._input = input
         self._entropy = entropy
-        self._driver = Driver(self.view, history, determinism=definition.options.determinism, yielded=yielded)
+        self._driver = Driver(
+            self.view, history, facts.max_payload, determinism=definition.options.determinism, yielded=yielded
+        )
         self._states: dict[str, CommandState] = {}
         self._mailbox: dict[str, list[Message]] = {}
         self._heard: set[int] = set()
@@ -125,7 +127,7 @@ class Execution:
         if leaf is None or leaf.phase is not Phase.CALLING or self.finish is not None:
             return None
         leaf.phase = Phase.COMMITTING
-        return steps.settle(leaf, result, self._states.get(key) or _UNKNOWN, self.facts.uuid)
+        return steps.settle(leaf, result, self._states.get(key) or _UNKNOWN, self.facts)
 
     def retract(self, key: str) -> None:
         """The entry that `settle` made of a call was not committed, and will not be: the call goes on."""

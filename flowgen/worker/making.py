@@ -17,6 +17,7 @@ from flowgen.core.decision import ChildStart, ScheduleRequest
 from flowgen.core.definitions import Definition
 from flowgen.core.history import History
 from flowgen.core.interpreter import Execution
+from flowgen.core.settings import Settings
 from flowgen.core.states import RunKind
 from flowgen.errors import CodecError
 from flowgen.postgres.rows import ClaimedRun, NewRun, ScheduleChange
@@ -36,11 +37,11 @@ _LEVELS = {
 class Maker:
     """Knows the definitions and the services of one worker."""
 
-    def __init__(self, app: App, services: Any, schema: str, now: Callable[[], datetime]) -> None:
+    def __init__(self, app: App, services: Any, settings: Settings, now: Callable[[], datetime]) -> None:
         """`now` is the database's time."""
         self._definitions: Mapping[str, Definition[..., Any, Any]] = app.definitions
         self._services = services
-        self._schema = schema
+        self._settings = settings
         self._now = now
         self._log = logging.getLogger("flowgen.run")
 
@@ -60,11 +61,20 @@ class Maker:
             trigger=_trigger(claimed.trigger),
             services=self._services,
             log=self._write,
-            schema=self._schema,
+            schema=self._settings.schema,
+            max_payload=self._settings.max_payload,
         )
         next_index = max(1, claimed.next_index)
         history = History.of(entries, base=claimed.base, prologue=claimed.prologue, next_index=next_index)
-        execution = Execution(definition, facts, claimed.input, history, entropy=os.urandom, deadline=claimed.deadline)
+        execution = Execution(
+            definition,
+            facts,
+            claimed.input,
+            history,
+            entropy=os.urandom,
+            deadline=claimed.deadline,
+            created_at=claimed.created_at,
+        )
         return LiveRun(claimed, execution, next_index, claimed.mail, claimed.deadline)
 
     def child(self, run: LiveRun, start: ChildStart) -> NewRun:

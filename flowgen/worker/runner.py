@@ -17,28 +17,24 @@ from uuid import UUID
 import attrs
 
 from flowgen.core import codec
+from flowgen.core.codec import SIZE_WARNING
 from flowgen.core.commands import Transaction
 from flowgen.core.decision import (
-    Cancelled,
-    Completed,
     Decision,
     Failed,
     Finish,
     FunctionCall,
     Parked,
-    Restarted,
     Result,
-    Waits,
 )
 from flowgen.core.entries import Entry, Message
-from flowgen.core.failures import failure_to_json
 from flowgen.core.states import Request, Status
-from flowgen.errors import Failure
-from flowgen.postgres.rows import ClaimedRun, Have, Owned, RunAction, RunUpdate
+from flowgen.postgres.rows import ClaimedRun, Have, Owned, RunAction
 from flowgen.worker.executor import RunningCall
 from flowgen.worker.live import LiveRun, Part
 from flowgen.worker.making import Maker
 from flowgen.worker.ports import Agents
+from flowgen.worker.updates import ending, hanging_up, poison, update
 from flowgen.worker.watchdog import LIMIT, Stuck
 
 __all__ = ["Runner"]
@@ -72,7 +68,7 @@ class Runner:
             if self.draining:
                 self._stop(run, RunAction.RELEASE)
             elif each.recoveries >= SUSPECT + self.agents.settings.max_recoveries:
-                self._finish(run, Failed(_poison(each)))
+                self._finish(run, Failed(poison(each)))
             elif each.request == Request.PAUSE:
                 self._stop(run, RunAction.PAUSE)
             elif each.request == Request.CANCEL:
@@ -127,12 +123,23 @@ class Runner:
             running = run.calls.pop(key, None)
             if running is not None:
                 self.agents.executor.abort(running, "its branch was cancelled")
-        if decision.cancel_children:
-            self.agents.cancel_runs(
-                decision.cancel_children, "nobody waits for it any more", lambda: self._commit(run, decision)
-            )
-        else:
-            self._commit(run, decision)
+        run.decisions.append(decision)
+        if len(run.decisions) == 1:
+            self._next_decision(run)
+
+    def _next_decision(self, run: LiveRun) -> None:
+        """Carry out what stands in line; children that nobody wants are cancelled before the commit."""
+        while run.decisions:
+            children = run.decisions[0].cancel_children
+            if children:
+                self.agents.cancel_runs(children, "nobody waits for it any more", lambda: self._children_cancelled(run))
+                return
+            self._commit(run, run.decisions.popleft())
+
+    def _children_cancelled(self, run: LiveRun) -> None:
+        if run.decisions:
+            self._commit(run, run.decisions.popleft())
+            self._next_decision(run)
 
     def _commit(self, run: LiveRun, decision: Decision) -> None:
         if run.gone:
@@ -157,42 +164,14 @@ class Runner:
             for call in decision.calls:
                 self._call(run, call)
             if decision.hang_up is not None and not run.sending and not run.entries:
-                self._hang_up(run, decision.hang_up)
+                run.update = hanging_up(run, decision.hang_up)
             self._arm(run)
         if run.dirty:
             self.agents.committer.mark(run)
 
-    def _hang_up(self, run: LiveRun, waits: Waits) -> None:
-        run.update = self._update(
-            run,
-            RunAction.HANG_UP,
-            due_at=waits.due_at,
-            mail_read=run.mail_read,
-            wake_at_mail=run.mail_read + waits.messages if waits.messages > 1 else 0,
-        )
-
-    def _update(self, run: LiveRun, action: RunAction, **given: Any) -> RunUpdate:
-        return RunUpdate(run_id=run.run_id, claim=run.claimed.claim, action=action, **given)
-
     def _finish(self, run: LiveRun, finish: Finish) -> None:
         """The last part of a run: what it came to."""
-        parent = None if run.claimed.parent_id is None else run.claimed.parent_id
-        told: dict[str, Any] = {"notify_parent": parent, "parent_key": run.claimed.parent_key}
-        match finish:
-            case Completed(output):
-                update = self._update(run, RunAction.COMPLETE, output=output, **told)
-            case Failed(failure, None):
-                update = self._update(run, RunAction.FAIL, error=failure_to_json(failure), urgent=True, **told)
-            case Failed(failure, retry_after):
-                update = self._update(run, RunAction.RETRY, delay=retry_after, error=failure_to_json(failure))
-            case Cancelled(reason):
-                error = codec.encode({"reason": reason})
-                update = self._update(run, RunAction.CANCEL, error=error, urgent=True, **told)
-            case Parked(reason, detail):
-                update = self._update(run, RunAction.PARK, error=codec.encode({"reason": reason, "detail": detail}))
-            case Restarted():
-                update = self._update(run, RunAction.RELEASE)
-        run.update = update
+        run.update = ending(run, finish)
         for running in run.calls.values():
             self.agents.executor.abort(running, "the run has ended")
         run.calls.clear()
@@ -230,6 +209,13 @@ class Runner:
         if result is not None:
             entry = run.execution.settle(running.call.key, result)
             if entry is not None:
+                if len(entry.value or "") > SIZE_WARNING:
+                    self.agents.log.warning(
+                        "%s: the result of %s has %d MiB of JSON; store it elsewhere and return a reference",
+                        run.claimed.name,
+                        entry.key,
+                        len(entry.value or "") >> 20,
+                    )
                 run.entries.append(entry)
                 self.agents.committer.mark(run)
         self._stop_if_still(run)
@@ -241,7 +227,7 @@ class Runner:
             except ValueError as error:
                 self.agents.log.warning("%s: its progress cannot be stored: %s", run.claimed.name, error)
                 return
-            run.update = self._update(run, RunAction.SET, progress=progress)
+            run.update = update(run, RunAction.SET, progress=progress)
             self.agents.committer.mark(run)
 
     # commits
@@ -326,7 +312,11 @@ class Runner:
     def _cancel(self, run: LiveRun, reason: str | None) -> None:
         for running in run.calls.values():
             running.signal.abort(f"cancelled: {reason}" if reason else "cancelled")
-        self._carry_out(run, run.execution.cancel(reason))
+        decision = run.execution.cancel(reason)
+        if decision.entries:
+            self._carry_out(run, decision)
+        else:
+            self._go(run)
 
     # stopping
 
@@ -373,7 +363,7 @@ class Runner:
         if run.stopping is None or run.calls or run.gone or run.sending:
             return
         if run.update is None or run.update.action in (RunAction.SET, RunAction.HANG_UP):
-            run.update = self._update(run, run.stopping)
+            run.update = update(run, run.stopping)
         self.agents.committer.mark(run)
 
     # timers
@@ -392,12 +382,3 @@ class Runner:
             run.armed = None
         if not run.gone and not run.sending and run.update is None:
             self._go(run)
-
-
-def _poison(claimed: ClaimedRun) -> Failure:
-    return Failure(
-        "PoisonRun",
-        f"{claimed.name} ended its worker {claimed.recoveries} times without any progress in between; it is not tried "
-        "again. Look at the workers' logs and memory, then retry the run",
-        details={"recoveries": claimed.recoveries},
-    )

@@ -193,7 +193,7 @@ class Worker:
             poke=self._poke,
             wake_at=self._wake_at,
         )
-        maker = Maker(self.app, services, self.settings.schema, clock.now)
+        maker = Maker(self.app, services, self.settings, clock.now)
         self.runner = runner = Runner(agents, maker)
         self._committer = Committer(flush, holder, runner)
         self._transactor = Transactor(

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, assert_never
 
+from flowgen.core import codec
 from flowgen.core.branches import Ended, Join, Leaf
 from flowgen.core.commands import (
     AnyCommand,
@@ -73,8 +74,10 @@ def ask(leaf: Leaf, asking: Asking) -> None:
             assert_never(command)
 
 
-def prepare(command: Command[Any], *, in_branch: bool, prologue: int | None, cancelled: bool) -> str | None:
+def prepare(command: Command[Any], *, in_branch: bool, prologue: int | None, cancelled: bool, limit: int) -> str | None:
     """Refuse a command that cannot be carried out here, and encode what it stores, while its author can be shown where.
+
+    `limit` is in bytes of JSON.
 
     Raises DefinitionError, CodecError or TypeError.
     """
@@ -83,15 +86,18 @@ def prepare(command: Command[Any], *, in_branch: bool, prologue: int | None, can
             steps.prepare(command)
             return None
         case Checkpoint():
-            return checkpoints.prepare(command, in_branch=in_branch, prologue=prologue, cancelled=cancelled)
+            text = checkpoints.prepare(command, in_branch=in_branch, prologue=prologue, cancelled=cancelled)
         case Invoke() | Start():
-            return children.prepare(command)
+            text = children.prepare(command)
         case Schedule():
-            return schedules.prepare(command)
+            text = schedules.prepare(command)
         case Sleep() | Wait() | Unschedule() | Now() | Uuid() | Random():
             return None
         case _:
             raise DefinitionError(f"{command!r} is a command of your own: flowgen knows what its own commands mean")
+    if text is not None:
+        codec.check_size(text, what=f"what {command.kind} {command.target} stores", limit=limit)
+    return text
 
 
 def answer(leaf: Leaf, entry: Entry) -> Ended:

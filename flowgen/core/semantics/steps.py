@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from datetime import timedelta
 from typing import Any
-from uuid import UUID
 
 import attrs
 
@@ -14,6 +13,7 @@ from flowgen.core.commands import Step, Transaction
 from flowgen.core.decision import FunctionCall, Raised, Result, Returned, TimedOut
 from flowgen.core.definitions import Definition
 from flowgen.core.entries import Entry, EntryKind, OutcomeKind
+from flowgen.core.facts import RunFacts
 from flowgen.core.failures import failure_from, failure_from_json, failure_to_json
 from flowgen.core.history import CommandState
 from flowgen.core.retry import DEFAULT_STEP, Retry, next_wait
@@ -96,19 +96,20 @@ def _interrupted(leaf: Leaf, attempt: int, asking: Asking) -> None:
     asking.record(leaf, outcome(leaf, OutcomeKind.FAILURE, failure_to_json(failure), attempt=attempt))
 
 
-def settle(leaf: Leaf, result: Result, state: CommandState, run: UUID) -> Entry:
+def settle(leaf: Leaf, result: Result, state: CommandState, facts: RunFacts) -> Entry:
     """The entry of a call that ended: its outcome, or a failed attempt with the wait before the next one."""
     command: Step[Any] | Transaction[Any] = leaf.command  # type: ignore[assignment]  # only these make calls
     attempt = state.attempts + 1
     if isinstance(result, Returned):
         try:
             text = codec.encode(result.value, command.function.result_type, what=f"the result of {leaf.key}")
+            codec.check_size(text, what=f"the result of {leaf.key}", limit=facts.max_payload)
         except CodecError as refused:
             return final(leaf, refused, attempt)
         return outcome(leaf, OutcomeKind.VALUE, text, attempt=attempt)
     retry = policy(command)
     error = result.error if isinstance(result, Raised) else _timed_out(leaf, result)
-    wait = next_wait(retry, error, attempt, f"{run}/{leaf.key}")
+    wait = next_wait(retry, error, attempt, f"{facts.uuid}/{leaf.key}")
     if wait is None:
         return final(leaf, error, attempt, timed_out=isinstance(result, TimedOut))
     text = failure_to_json(failure_from(error))

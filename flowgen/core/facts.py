@@ -1,0 +1,84 @@
+"""What a context is made of: what is fixed while a handler or a step runs, and what moves.
+
+Plain values; `flowgen.core.context` gives them their names for users.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, MutableMapping
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+import attrs
+
+from flowgen.core.codec import SIZE_LIMIT
+from flowgen.core.ports import UNABORTED, LogPort, Signal, TaskPort, no_log, no_report
+
+__all__ = ["RunFacts", "Saved", "StepFacts", "Trigger", "View"]
+
+
+@attrs.frozen(kw_only=True)
+class Trigger:
+    """What started a run. `kind` is call, invoke, cron, event or sql."""
+
+    kind: str = "call"
+    name: str | None = None
+    scheduled_at: datetime | None = None
+    payload: Any = None
+
+
+@attrs.frozen
+class Saved:
+    """What the last Checkpoint with data saved."""
+
+    cursor: Any = None
+    items_processed: int = 0
+    accumulated_results: Any = None
+
+
+@attrs.define(kw_only=True)
+class RunFacts:
+    """What is fixed while a handler runs."""
+
+    run_id: str
+    uuid: UUID
+    name: str = ""
+    attempt: int = 1
+    max_attempts: int = 1
+    resumed: bool = False
+    correlation_id: str | None = None
+    parent_correlation_id: str | None = None
+    trigger: Trigger = attrs.field(factory=Trigger)
+    input: Mapping[str, Any] = attrs.field(factory=dict[str, Any])
+    config: Mapping[str, Any] = attrs.field(factory=dict[str, Any])
+    services: Any = None
+    schema: str = "flowgen"
+    max_payload: int = SIZE_LIMIT
+    """Bytes of JSON that one value may have."""
+    log: LogPort = no_log
+
+
+@attrs.define(kw_only=True)
+class View:
+    """What moves while a handler runs; the interpreter keeps it."""
+
+    now: datetime | None = None
+    next_sequence: int = 0
+    saved: Saved | None = None
+    results: MutableMapping[str, str] = attrs.field(factory=dict[str, str])
+    """JSON text of the values that were delivered, by key."""
+    replaying: bool = False
+    checkpoint_was_read: Callable[[], None] = lambda: None
+
+
+@attrs.frozen(kw_only=True)
+class StepFacts:
+    """What is fixed for one call of a step's function."""
+
+    key: str
+    attempt: int = 1
+    max_attempts: int = 1
+    config: Mapping[str, Any] = attrs.field(factory=dict[str, Any])
+    signal: Signal = attrs.field(default=UNABORTED)
+    report: TaskPort = no_report

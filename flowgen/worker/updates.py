@@ -1,0 +1,58 @@
+"""What a decision makes of a run's row: how it hangs up, and how it ends."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from flowgen.core import codec
+from flowgen.core.decision import Cancelled, Completed, Failed, Finish, Parked, Restarted, Waits
+from flowgen.core.failures import failure_to_json
+from flowgen.errors import Failure
+from flowgen.postgres.rows import ClaimedRun, RunAction, RunUpdate
+from flowgen.worker.live import LiveRun
+
+__all__ = ["ending", "hanging_up", "poison", "update"]
+
+
+def update(run: LiveRun, action: RunAction, **given: Any) -> RunUpdate:
+    """A change of the run's own row, under the claim by which it is owned."""
+    return RunUpdate(run_id=run.run_id, claim=run.claimed.claim, action=action, **given)
+
+
+def hanging_up(run: LiveRun, waits: Waits) -> RunUpdate:
+    """The run waits: for a time, or for so many messages."""
+    return update(
+        run,
+        RunAction.HANG_UP,
+        due_at=waits.due_at,
+        mail_read=run.mail_read,
+        wake_at_mail=run.mail_read + waits.messages if waits.messages > 1 else 0,
+    )
+
+
+def ending(run: LiveRun, finish: Finish) -> RunUpdate:
+    """The last change of a run here: what it came to."""
+    told: dict[str, Any] = {"notify_parent": run.claimed.parent_id, "parent_key": run.claimed.parent_key}
+    match finish:
+        case Completed(output):
+            return update(run, RunAction.COMPLETE, output=output, **told)
+        case Failed(failure, None):
+            return update(run, RunAction.FAIL, error=failure_to_json(failure), urgent=True, **told)
+        case Failed(failure, retry_after):
+            return update(run, RunAction.RETRY, delay=retry_after, error=failure_to_json(failure))
+        case Cancelled(reason):
+            return update(run, RunAction.CANCEL, error=codec.encode({"reason": reason}), urgent=True, **told)
+        case Parked(reason, detail):
+            return update(run, RunAction.PARK, error=codec.encode({"reason": reason, "detail": detail}))
+        case Restarted():
+            return update(run, RunAction.RELEASE)
+
+
+def poison(claimed: ClaimedRun) -> Failure:
+    """The failure of a run that ended its workers."""
+    return Failure(
+        "PoisonRun",
+        f"{claimed.name} ended its worker {claimed.recoveries} times without any progress in between; it is not tried "
+        "again. Look at the workers' logs and memory, then retry the run",
+        details={"recoveries": claimed.recoveries},
+    )
