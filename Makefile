@@ -2,6 +2,8 @@
 #
 #   PYTHON       the Python that .venv is made with: 3.11 or newer; found when not given
 #   PYTEST_ARGS  what pytest is told besides, such as PYTEST_ARGS="-x -k checkpoint"
+#   KILL_ARGS    what the kill harness is told, such as KILL_ARGS="--seed 7 --lease 2s --workers-kills 20"
+#   ONLY, QUICK  which workloads bench measures, such as ONLY=W2,W3; in small sizes, QUICK=1
 
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
@@ -10,6 +12,7 @@ SHELL := /bin/bash
 PYTHON ?= $(shell for each in python3 python3.13 python3.12 python3.11 python; do \
 	if "$$each" -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1; then echo "$$each"; break; fi; done)
 PYTEST_ARGS ?=
+KILL_ARGS ?=
 
 VENV := .venv
 PY := $(VENV)/bin/python
@@ -78,7 +81,15 @@ demo: setup ## Run the demonstration
 
 .PHONY: kill
 kill: setup ## Kill workers at random and compare what they leave with what should be there
-	$(PY) -m tests.kill
+	$(PY) -m tests.kill $(KILL_ARGS)
+
+.PHONY: bench
+bench: setup ## Measure W1 to W11 into docs/performance.md; ONLY=W2,W3 or QUICK=1 into build/benchmarks
+	$(PY) -m benchmarks $(if $(ONLY),--only '$(ONLY)') $(if $(QUICK),--quick)
+
+.PHONY: bench-cliffs
+bench-cliffs: setup ## Measure what slows W2 and W3 down, into the same report; QUICK=1
+	$(PY) -m benchmarks --cliffs $(if $(QUICK),--quick)
 
 .PHONY: clean
 clean: ## Remove the environments and what the tools leave; .flowgen, which holds data, stays

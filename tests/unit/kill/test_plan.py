@@ -1,0 +1,83 @@
+"""Plans are seeded and complete; the witness sees both sides of a value alike."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import pytest
+
+from flowgen import Failure, StepFailed, StepTimedOut
+from tests.kill import expected, witness
+from tests.kill.plan import FLOWS, Plan, make
+
+
+def planned(seed: int, **given: Any) -> Plan:
+    return make(seed, **{"worker_kills": 200, "postgres_kills": 20, "runs": 500, "lease": 15.0, "gap": 5.0, **given})
+
+
+def test_a_seed_is_a_plan() -> None:
+    assert planned(1) == planned(1)
+    assert planned(1).hash == planned(1).hash != planned(2).hash
+
+
+def test_a_plan_kills_as_often_as_it_was_told() -> None:
+    for workers, servers in ((200, 20), (10, 1), (1, 3), (0, 2)):
+        plan = planned(7, worker_kills=workers, postgres_kills=servers)
+        assert (plan.worker_kills, plan.postgres_kills) == (workers, servers)
+
+
+def test_a_plan_is_read_as_it_was_written(tmp_path: Path) -> None:
+    plan = planned(3)
+    plan.save(tmp_path / "plan.json")
+    assert Plan.load(tmp_path / "plan.json") == plan
+
+
+def test_a_plan_starts_every_flow_and_repeats_some_ids() -> None:
+    starts = planned(5).starts
+    assert {start.name for start in starts} == set(FLOWS)
+    assert set(FLOWS) <= set(expected.EXPECTED)
+    assert Counter(start.kind for start in starts).keys() == {"new", "again", "clash"}
+    assert len({start.n for start in starts if start.kind == "new"}) == 500
+
+
+@pytest.mark.parametrize(
+    ("sent", "stored"),
+    [
+        (1, "1"),
+        ({"a": [1, "x", None]}, '{"a":[1,"x",null]}'),
+        (UUID(int=1), json.dumps(str(UUID(int=1)))),
+        (datetime(2026, 1, 1, 2, tzinfo=timezone(timedelta(hours=2))), '"2026-01-01T00:00:00+00:00"'),
+    ],
+)
+def test_a_value_and_its_stored_form_look_alike(sent: Any, stored: str) -> None:
+    assert witness.of_value(sent) == witness.of_stored(1, stored)
+
+
+def test_a_value_that_is_nearly_the_stored_one_looks_different() -> None:
+    assert witness.of_value(1) != witness.of_stored(1, "1.0")
+    assert witness.of_value("1") != witness.of_stored(1, "1")
+
+
+def test_an_error_and_its_stored_form_look_alike() -> None:
+    failure = Failure("ValueError", "boom")
+    error = StepFailed("add failed", failure=failure, name="add", attempts=1)
+    assert witness.of_error(error) == witness.of_stored(2, '{"type": "ValueError", "message": "boom", "traceback": ""}')
+    assert witness.of_error(StepTimedOut("late")) == witness.of_stored(3, None)
+
+
+def test_what_an_interrupted_call_gives_is_allowed_and_nothing_else() -> None:
+    right = {"one": 2, "two": "interrupted", "flaky": 6, "gathered": [2, -2]}
+    assert expected.once(2).fits(right)
+    assert not expected.once(2).fits({**right, "one": 3})
+    assert not expected.linear(2).fits(True)
+
+
+def test_half_a_line_is_not_read(tmp_path: Path) -> None:
+    path = tmp_path / "witness.jsonl"
+    path.write_text('{"e": "up"}\n{"e": "en', encoding="utf-8")
+    assert list(witness.lines(path)) == [{"e": "up"}]
