@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-from datetime import UTC, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -67,7 +67,12 @@ def test_scalars_come_back(number: Any, clock: Any, day: Any) -> None:
             text = encode(value, type(value))
         except CodecError:
             continue
-        assert decode(text, type(value)) == value
+        back = decode(text, type(value))
+        if isinstance(value, datetime):
+            # Python calls an ambiguous local time unequal to the same instant in another zone.
+            assert back.astimezone(UTC) == value.astimezone(UTC)
+        else:
+            assert back == value
 
 
 @given(st.dictionaries(st.integers(), st.sets(st.integers())), st.lists(st.integers() | st.text(alphabet="ab")))
