@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from flowgen import App, Flow, Settings, Sleep, Step
+from flowgen import App, Flow, Gather, Retry, Settings, Sleep, Step, Transaction
 from flowgen.client.sync import Client
 from flowgen.errors import DatabaseError
 from flowgen.postgres import embedded
 from flowgen.testing.workers import Workers
 from flowgen.worker import running
 from flowgen.worker.link import Link
+from flowgen.worker.transactor import Transactor, _Broken
 from tests.waiting import eventually
 
 
@@ -137,3 +139,31 @@ def test_a_suspect_gets_its_turn_on_a_worker_that_is_never_idle(
     finally:
         over.set()
         loading.join()
+
+
+def test_a_transaction_whose_commit_fails_after_its_timeout_has_timed_out(
+    app: App, flowgen_client: Client, flowgen_worker: Workers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    commit = Transactor._commit
+    broken: list[str] = []
+
+    async def fails_late(self: Transactor, *args: Any) -> Any:
+        if broken:
+            return await commit(self, *args)
+        broken.append("once")
+        await asyncio.sleep(0.6)
+        raise _Broken(DatabaseError("the connection is gone", transient=True))
+
+    monkeypatch.setattr(Transactor, "_commit", fails_late)
+
+    @app.workflow
+    def late() -> Flow[list[int]]:
+        pay = Transaction(lambda conn: 1).opts(name="pay", timeout=0.3, retry=Retry(2, initial=0.01))
+        beside = Step(add, 1, 1)
+        return list((yield from Gather(pay, beside)))
+
+    flowgen_worker(app, lease=60)
+    run = flowgen_client.start(late)
+    assert run.result(timeout=10) == [1, 2]
+    assert broken
+    assert [item.kind for item in flowgen_client.history(run.id) if item.name == "pay"] == ["attempt", "outcome"]
