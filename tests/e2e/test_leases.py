@@ -1,0 +1,137 @@
+"""Leases: a worker that lost its own writes nothing, and a lost connection is no lost lease."""
+
+from __future__ import annotations
+
+import os
+import signal
+from typing import Any
+
+import psycopg
+
+import flowgen
+from flowgen import App, Flow, Gather, Invoke, Step, Transaction
+from flowgen.client.sync import Client
+from flowgen.testing.workers import Workers
+from tests.e2e.processes import Program
+from tests.waiting import eventually
+
+Db = psycopg.Connection[Any]
+
+
+def test_a_worker_that_was_stopped_beyond_its_lease_cannot_write_a_byte(
+    program: Program, flowgen_client: Client, db: Db
+) -> None:
+    program.write(
+        """
+def step(n, k):
+    note(f"step {n}.{k} by {os.getpid()}")
+    if os.environ["WHO"] == "first":
+        gate("go", 60)
+        note(f"late {n}.{k}")
+    return f"{n}.{k} by {os.getpid()}"
+
+@workflow
+def long(n: int) -> Flow[list[str]]:
+    said = []
+    for k in range(3):
+        said.append((yield from Step(step, n, k)))
+    return said
+""",
+        settings="Settings(lease=1, poll=0.1)",
+    )
+    first = program.start(WHO="first")
+    runs = flowgen_client.start_many([flowgen.call("long", n=n) for n in range(5)])
+    for n in range(5):
+        program.noted(f"step {n}.0 by {first.pid}")
+    first.signal(signal.SIGSTOP)
+    second = program.start(WHO="second")
+    results = [run.result(timeout=20) for run in runs]
+    assert all(said == [f"{n}.{k} by {second.pid}" for k in range(3)] for n, said in enumerate(results))
+    before = db.execute("select run_id, index, recorded_at, value from flowgen.entry order by 1, 2").fetchall()
+    rows = db.execute("select * from flowgen.run order by run_id").fetchall()
+    program.open("go")
+    first.signal(signal.SIGCONT)
+    for n in range(5):
+        program.noted(f"late {n}.0")
+    eventually(lambda: first.pid in [row[0] for row in db.execute("select pid from flowgen.worker where not dead")])
+    assert db.execute("select run_id, index, recorded_at, value from flowgen.entry order by 1, 2").fetchall() == before
+    assert db.execute("select * from flowgen.run order by run_id").fetchall() == rows
+    assert "lease is over" in program.errors()
+    second.kill()
+    after = flowgen_client.start(flowgen.call("long", n=9))
+    assert after.result(timeout=20)[0].endswith(f"by {first.pid}"), "it goes on under a new session"
+
+
+def test_a_transaction_of_a_worker_that_lost_its_lease_is_rolled_back(
+    program: Program, flowgen_client: Client, db: Db
+) -> None:
+    db.execute("create table ledger (who text)")
+    program.write(
+        """
+def pay(conn):
+    conn.execute("insert into ledger values (%s)", (os.environ["WHO"],))
+    note(f"paid by {os.environ['WHO']}")
+    if os.environ["WHO"] == "first":
+        gate("go", 60)
+        note("late")
+    return os.environ["WHO"]
+
+@workflow
+def buy() -> Flow[str]:
+    return (yield from Transaction(pay))
+""",
+        settings="Settings(lease=1, poll=0.1)",
+    )
+    first = program.start(WHO="first")
+    run = flowgen_client.start(flowgen.call("buy"))
+    program.noted("paid by first")
+    first.signal(signal.SIGSTOP)
+    program.start(WHO="second")
+    assert run.result(timeout=20) == "second"
+    program.open("go")
+    first.signal(signal.SIGCONT)
+    program.noted("late")
+    eventually(lambda: first.pid in [row[0] for row in db.execute("select pid from flowgen.worker where not dead")])
+    assert db.execute("select who from ledger").fetchall() == [("second",)]
+
+
+def test_terminated_connections_cost_no_run_its_worker(
+    app: App, flowgen_client: Client, flowgen_worker: Workers, db: Db
+) -> None:
+    db.execute("create table ledger (n int, k int)")
+    calls: list[tuple[int, int]] = []
+
+    def pay(conn: Db, n: int, k: int) -> int:
+        conn.execute("insert into ledger values (%s, %s)", (n, k))
+        return k
+
+    def step(n: int, k: int) -> int:
+        calls.append((n, k))
+        return k
+
+    @app.task
+    def child(n: int) -> int:
+        return n
+
+    @app.workflow
+    def busy(n: int) -> Flow[int]:
+        total = 0
+        for k in range(10):
+            total += yield from Step(step, n, k)
+            total += sum((yield from Gather(Transaction(pay, n, k), Invoke(child, k))))
+        return total
+
+    flowgen_worker(app, lease=10)
+    runs = flowgen_client.start_many([busy.call(n) for n in range(40)])
+    for _ in range(6):
+        db.execute(
+            "select pg_terminate_backend(pid) from pg_stat_activity where datname = current_database() "
+            "and application_name like 'flowgen %' and pid <> pg_backend_pid() and application_name <> 'flowgen client'"
+        )
+        seen = len(calls)
+        eventually(lambda: len(calls) > seen or all(run.refresh().status.is_final for run in runs))  # noqa: B023
+    assert [run.result(timeout=40) for run in runs] == [135] * 40
+    assert sorted(calls) == [(n, k) for n in range(40) for k in range(10)]
+    assert db.execute("select n, k from ledger order by n, k").fetchall() == sorted(calls)
+    assert {run.refresh().recoveries for run in runs} == {0}
+    assert db.execute("select count(*) from flowgen.worker where pid = %s", (os.getpid(),)).fetchone() == (1,)
