@@ -56,6 +56,10 @@ class Heartbeat:
     def start(self) -> None:
         self._thread.start()
 
+    def registered(self, began: float) -> None:
+        """A new session was asked for at `began`: its lease is a new one, whatever became of the last."""
+        self._trusted_until = began + self._trust
+
     def stop(self) -> None:
         """Beat no more."""
         self._stop.set()

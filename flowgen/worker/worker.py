@@ -42,6 +42,8 @@ from flowgen.worker.watchdog import Watchdog
 __all__ = ["Worker", "default_threads"]
 
 _log = logging.getLogger("flowgen.worker")
+TRIES = 100
+"""How often a worker that starts asks for its first session, with pauses of up to 2 s."""
 HINTS = 0.02
 """Seconds between two notifications of one worker at the least."""
 TASKS = 100
@@ -143,10 +145,12 @@ class Worker:
         self._links.append(link)
         return link
 
-    async def _register(self, link: Link) -> tuple[Session, datetime]:
+    async def _register(self, link: Link, tries: int | None = TRIES) -> tuple[Session, datetime]:
+        """A new session, asked for `tries` times; None: a worker that has begun outlives any outage."""
         failures = 0
         while True:
             session_id = uuid4()
+            self._asked_at = monotonic()
             try:
                 registered = await link.call(
                     workers.register(
@@ -161,7 +165,7 @@ class Worker:
                 self._on_session(session_id)
                 return registered.session, registered.now
             except DatabaseError as error:
-                if not error.transient or failures > 100:
+                if not error.transient or (tries is not None and failures > tries):
                     raise
                 failures += 1
                 await asyncio.sleep(backoff(failures))
@@ -353,7 +357,8 @@ class Worker:
         while True:
             await self._fenced.wait()
             self._fenced.clear()
-            session, now = await self._register(self._control)
+            session, now = await self._register(self._control, None)
+            self._heartbeat.registered(self._asked_at)
             self._clock.heard(now)
             self._holder.registered(session)
             self._claimer.poke()

@@ -1,0 +1,44 @@
+"""How long a lease is trusted that cannot be renewed."""
+
+from __future__ import annotations
+
+from uuid import UUID
+
+from flowgen import Settings
+from flowgen.postgres.database import Schema
+from flowgen.postgres.rows import Session
+from flowgen.worker.clock import monotonic
+from flowgen.worker.heartbeat import Heartbeat
+
+
+def heartbeat(lost: list[Session], session: Session) -> Heartbeat:
+    return Heartbeat(
+        "postgresql://nowhere",
+        Schema("flowgen"),
+        Settings(lease=10),
+        session=lambda: session,
+        lost=lost.append,
+        beaten=lambda now: None,
+        notified=lambda: None,
+    )
+
+
+def test_a_lease_is_not_trusted_to_its_end() -> None:
+    lost: list[Session] = []
+    session = Session(UUID(int=1), 1)
+    beating = heartbeat(lost, session)
+    beating.registered(monotonic() - 7.5)
+    beating._doubt()
+    assert lost == []
+    beating.registered(monotonic() - 8.5)
+    beating._doubt()
+    assert lost == [session]
+
+
+def test_a_new_session_is_not_doubted_for_what_became_of_the_last() -> None:
+    lost: list[Session] = []
+    beating = heartbeat(lost, Session(UUID(int=2), 1))
+    beating.registered(monotonic() - 60)
+    beating.registered(monotonic())
+    beating._doubt()
+    assert lost == []
