@@ -97,8 +97,8 @@ _DEFINITIONS = {
     "that put them to sleep, and of one started beside them, beyond those of the same worker before.",
     "W7": "A run with so many committed steps becomes ready in front of an idle worker that has never seen it; until "
     "its next step is called. Medians of {resumes}.",
-    "W8": "Statements that reach the server from one idle worker in {idle_seconds:g} s, by the server's log, and its "
-    "connections.",
+    "W8": "Statements that reach the server from one idle worker in {idle_seconds:g} s, by the server's log (BEGIN and "
+    "COMMIT are two), and its connections.",
     "W9": "WAL from before the start until after the end of {wal_noops:,} no-op runs and of {wal_tens:,} runs of ten "
     "steps, started 1,000 at a time, after a checkpoint.",
     "W10": "W2 with {finished:,} finished and {asleep:,} sleeping runs in the same tables, and a session that holds a "

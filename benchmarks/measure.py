@@ -45,6 +45,7 @@ SELECT EXISTS (SELECT FROM flowgen.run WHERE status = 0 AND recoveries < 2)
         AND due_at < clock_timestamp() + interval '5 minutes'),
     extract(epoch FROM clock_timestamp())::float8
 """
+_ENDED = "SELECT status >= 5 FROM flowgen.run WHERE run_id = %s"  # or paused, or parked: `check` will say so
 _BACKENDS = "SELECT array_agg(pid) FROM pg_stat_activity WHERE application_name ~ %s"
 
 
@@ -213,13 +214,19 @@ class Stage:
         self.asked += 1
         database.run(self.conn, notifications.notify(SCHEMA), SCHEMA)
 
-    def wait_empty(self, found: Workers) -> float:
-        """Wait until no run is ready, running or soon due; the database's time of the look that found it so."""
+    def wait_empty(self, found: Workers, last: UUID | None = None) -> float:
+        """Wait until no run is ready, running or soon due; the database's time of the look that found it so.
+
+        `last` is looked for first: a look for any run goes over all that is dead while an old snapshot is held.
+        """
         until = time.perf_counter() + DRAIN_SECONDS
         while True:
-            left, at = self.one(_LEFT)
-            if not left:
-                return float(at)
+            if last is not None and self.one(_ENDED, [last])[0]:
+                last = None
+            if last is None:
+                left, at = self.one(_LEFT)
+                if not left:
+                    return float(at)
             if time.perf_counter() > until:
                 raise BenchmarkError("the queue was not drained in time")
             found.check()
@@ -244,7 +251,7 @@ class Stage:
         made = self.fill(names, count, **filled)
         begun = float(self.one("SELECT extract(epoch FROM clock_timestamp())::float8")[0])
         self.hint()
-        seconds = self.wait_empty(found) - begun
+        seconds = self.wait_empty(found, made[-1]) - begun
         self.expected.extend(made)
         self.drained += seconds
         return seconds

@@ -62,7 +62,7 @@ FULL = Sizes(
     resumes=((1000, 15), (100_000, 3)), idle_seconds=20, rest_seconds=3, warm_seconds=1.1,
     wal_noops=20_000, wal_tens=2000, finished=1_000_000,
     asleep=100_000, long_drain=100_000, startups=5, waiting=(1, 100, 10_000, 100_000), repeats=20, cliff_noops=20_000,
-    cliff_tens=4000, history=100_000, large=200,
+    cliff_tens=4000, history=100_000, large=50,
 )  # fmt: skip
 QUICK = Sizes(
     rounds=1, pgbench_seconds=1, singles=300, batches=5, drain=3000, stepped=300, waves=1, chain=100, chains=1,
