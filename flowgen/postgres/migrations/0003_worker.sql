@@ -87,7 +87,8 @@ DECLARE
     live uuid[];      -- of these, the ones that have not ended
     busy uuid[];      -- rows that somebody else has locked
     refused uuid[];   -- runs of which nothing is written
-    waiting uuid[];   -- runs that wait for a run which ends here and is not their child
+    watched boolean;  -- somebody waits for some run that is not its child
+    waiting uuid[];   -- such runs, when they wait for one of these
     ended uuid[];     -- runs that end here and may have something in their inbox, or waiters
     target uuid[];    -- whom the ends were told to, one for each message
     urgency boolean[];
@@ -119,9 +120,10 @@ BEGIN
     END IF;
 
     -- Who waits without being the parent. A new waiter first locks the row of the run, so there is none from here on.
-    IF EXISTS (SELECT 1 FROM {schema}.waiter) THEN
-        SELECT array_agg(l.run_id) INTO waiting FROM (
-            SELECT r.run_id FROM {schema}.run r
+    watched := EXISTS (SELECT 1 FROM {schema}.waiter);
+    IF watched THEN
+        SELECT array_agg(l.run_id) FILTER (WHERE l.status < 7) INTO waiting FROM (
+            SELECT r.run_id, r.status FROM {schema}.run r
             WHERE r.run_id = ANY (ARRAY(SELECT w.waiting_id FROM {schema}.waiter w WHERE w.run_id = ANY (locked)))
             ORDER BY r.run_id FOR NO KEY UPDATE OF r SKIP LOCKED
         ) l;
@@ -130,7 +132,7 @@ BEGIN
             UNION ALL
             SELECT w.run_id FROM {schema}.waiter w
             WHERE w.run_id = ANY (locked)
-                AND (SELECT r.status FROM {schema}.run r WHERE r.run_id = w.waiting_id) IS NOT NULL
+                AND (SELECT r.status FROM {schema}.run r WHERE r.run_id = w.waiting_id) < 7
                 AND (waiting IS NULL OR waiting[width_bucket(w.waiting_id, waiting)] IS DISTINCT FROM w.waiting_id)
         ) b;
     END IF;
@@ -209,7 +211,7 @@ BEGIN
     )
     SELECT (SELECT array_agg(c.run_id ORDER BY c.run_id) FROM changed c),
         (SELECT array_agg(c.status::integer ORDER BY c.run_id) FROM changed c),
-        (SELECT array_agg(c.run_id) FROM changed c WHERE c.status >= 7 AND (c.mail > 0 OR waiting IS NOT NULL)),
+        (SELECT array_agg(c.run_id) FROM changed c WHERE c.status >= 7 AND (c.mail > 0 OR watched)),
         (SELECT array_agg(e.target) FROM ends e), (SELECT array_agg(e.urgent) FROM ends e)
     INTO landed, landed_status, ended, target, urgency;
 
@@ -256,7 +258,7 @@ BEGIN
     END IF;
     IF ended IS NOT NULL THEN
         DELETE FROM {schema}.inbox i WHERE i.run_id = ANY (ended);
-        IF waiting IS NOT NULL THEN
+        IF watched THEN
             DELETE FROM {schema}.waiter w WHERE w.run_id = ANY (ended);
         END IF;
     END IF;

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
+from importlib import resources
 from typing import Any
 
 import psycopg
@@ -247,3 +249,20 @@ def test_every_function_of_a_session_has_the_same_fence() -> None:
             for condition in CONDITIONS.values():
                 assert condition in text, f"{name} has no {condition}"
             assert "FOR KEY SHARE" in text
+
+
+def test_nothing_of_a_session_is_written_before_its_fence() -> None:
+    writes = re.compile(r"\b(INSERT INTO|UPDATE|DELETE FROM)\s+\{schema\}", re.IGNORECASE)
+    for name, text in functions().items():
+        if "p_session" in text.split("RETURNS")[0] and name not in ("news", "finish_transaction"):
+            fence = re.search(r"FOR KEY SHARE;\s+IF NOT FOUND THEN.*?RETURN[^;]*;\s+END IF;", text, re.DOTALL)
+            assert fence is not None, name
+            assert not writes.search(text[: fence.start()]), name
+
+
+def test_a_statement_of_a_session_goes_through_a_function_with_a_fence_or_touches_its_own_row_only() -> None:
+    for file in resources.files("flowgen.postgres").joinpath("sql").iterdir():
+        text = file.read_text()
+        if "%(session)" in text:
+            written = set(re.findall(r"(?:INSERT INTO|UPDATE|DELETE FROM)\s+\{schema\}\.(\w+)", text))
+            assert written <= {"worker"}, file.name

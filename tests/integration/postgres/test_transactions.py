@@ -211,3 +211,16 @@ def test_an_end_whose_waiting_run_is_locked_is_left_for_the_next_flush(store: St
     holder.commit()
     assert set(store.flush(session, updates=[ending(child)]).landed) == {child.run_id}
     assert len(store.inbox(second.run_id)) == 1
+
+
+def test_a_waiting_run_that_has_ended_is_told_nothing_and_holds_nothing_up(store: Store) -> None:
+    session = store.register()
+    first, second = (store.claimed(session, store.start()) for _ in range(2))
+    attach(store, session, first, wanted(first), 0)
+    attach(store, session, second, wanted(second, "theirs"), 0)
+    (child,) = store.claim(session).runs
+    store.update(session, second, RunAction.FAIL, error="{}")
+    assert store.flush(session, updates=[ending(child)]).landed == {child.run_id: Status.COMPLETED}
+    assert store.inbox(second.run_id) == []
+    assert len(store.inbox(first.run_id)) == 1
+    assert store.sql("SELECT 1 FROM {schema}.waiter") == []
