@@ -15,7 +15,7 @@ import psycopg
 from benchmarks.measure import Stage
 from flowgen.client.clock import new_uuid
 
-__all__ = ["asleep", "finished", "interrupted", "old_snapshot", "wake"]
+__all__ = ["asleep", "finished", "interrupted", "old_snapshot"]
 
 _FINISHED = """
 INSERT INTO flowgen.run (run_id, created_at, due_at, started_at, finished_at, claim, status, output, queue, name, kind,
@@ -59,17 +59,12 @@ def asleep(stage: Stage, count: int) -> None:
 
 
 def interrupted(stage: Stage, template: UUID, steps: int) -> UUID:
-    """A run of `resumed` that has `steps` committed steps, each as the first one of `template`; parked until `wake`."""
+    """A run of `resumed` that has `steps` committed steps, each as the first of `template`; it is parked."""
     made = new_uuid()
     with stage.conn.transaction():
         stage.conn.execute(_INTERRUPTED, [made, f'{{"n":{steps}}}'])
         stage.conn.execute(_HISTORY, [made, template, steps])
     return made
-
-
-def wake(stage: Stage, run_id: UUID) -> None:
-    """Make an interrupted run ready; commits."""
-    stage.conn.execute("UPDATE flowgen.run SET status = 0, due_at = now() WHERE run_id = %s", [run_id])
 
 
 def settle(stage: Stage) -> None:

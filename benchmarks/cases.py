@@ -147,7 +147,7 @@ def w7(stage: Stage, sizes: Sizes) -> Outcome:
             for _ in range(times):
                 made = bulk.interrupted(stage, template, steps)
                 stage.wait_idle(workers)
-                bulk.wake(stage, made)
+                stage.wake(made)
                 begun = time.perf_counter_ns()
                 stage.hint()
                 stage.wait_empty(workers)

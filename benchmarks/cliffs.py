@@ -84,7 +84,8 @@ def _cases(sizes: Sizes) -> Iterator[Case]:
 
 def _rate(stage: Stage, workers: Workers, names: Any, count: int, filled: dict[str, Any], repeats: int) -> float:
     """Runs per second; short queues several times."""
-    times = 1 if count >= SMALL else min(repeats, -(-SMALL // count))
+    once = count >= SMALL or "beside" in filled
+    times = 1 if once else min(repeats, -(-SMALL // count))
     return count * times / sum(stage.drain(workers, names, count, **filled) for _ in range(times))
 
 
@@ -101,7 +102,7 @@ def _measured(stage: Stage, sizes: Sizes, case: Case) -> Rates:
                 [template] = stage.fill("resumed", 1)
                 stage.hint()
                 stage.wait_empty(workers)
-                bulk.wake(stage, bulk.interrupted(stage, template, sizes.history))
+                filled = {**filled, "beside": bulk.interrupted(stage, template, sizes.history)}
             found[key] = _rate(stage, workers, names, count, filled, sizes.repeats) * each
     return found
 

@@ -46,6 +46,7 @@ SELECT EXISTS (SELECT FROM flowgen.run WHERE status = 0 AND recoveries < 2)
     extract(epoch FROM clock_timestamp())::float8
 """
 _ENDED = "SELECT status >= 5 FROM flowgen.run WHERE run_id = %s"  # or paused, or parked: `check` will say so
+_LAST_END = "SELECT extract(epoch FROM max(finished_at))::float8 FROM flowgen.run WHERE run_id = ANY (%s)"
 _BACKENDS = "SELECT array_agg(pid) FROM pg_stat_activity WHERE application_name ~ %s"
 
 
@@ -209,6 +210,10 @@ class Stage:
                 database.run(self.conn, runs.start(batch), SCHEMA)
         return made
 
+    def wake(self, run_id: UUID) -> None:
+        """Make a parked run ready; commits."""
+        self.conn.execute("UPDATE flowgen.run SET status = 0, due_at = now() WHERE run_id = %s", [run_id])
+
     def hint(self) -> None:
         """Tell idle workers, as a client does after its commit."""
         self.asked += 1
@@ -243,15 +248,31 @@ class Stage:
             time.sleep(0.01)
 
     def drain(
-        self, found: Workers, names: str | Sequence[str], count: int, *, idle: bool = True, **filled: Any
+        self,
+        found: Workers,
+        names: str | Sequence[str],
+        count: int,
+        *,
+        idle: bool = True,
+        beside: UUID | None = None,
+        **filled: Any,
     ) -> float:
-        """Start `count` runs at once, before idle workers, and wait: seconds from the commit to the end of the last."""
+        """Start `count` runs at once, before idle workers, and wait: seconds from the commit to the end of the last.
+
+        `beside` is a parked run that becomes ready at the same time; its own end does not count.
+        """
         if idle:
             self.wait_idle(found)
         made = self.fill(names, count, **filled)
+        if beside is not None:
+            self.wake(beside)
+            self.expected.append(beside)
         begun = float(self.one("SELECT extract(epoch FROM clock_timestamp())::float8")[0])
         self.hint()
-        seconds = self.wait_empty(found, made[-1]) - begun
+        ended = self.wait_empty(found, made[-1])
+        if beside is not None:
+            ended = float(self.one(_LAST_END, [made])[0])
+        seconds = ended - begun
         self.expected.extend(made)
         self.drained += seconds
         return seconds
