@@ -22,6 +22,7 @@ from flowgen.postgres.rows import Claimed, ClaimedRun
 from flowgen.worker.clock import DatabaseClock, monotonic
 from flowgen.worker.executor import Executor
 from flowgen.worker.link import Link, backoff
+from flowgen.worker.live import LiveRun
 from flowgen.worker.runner import Runner
 from flowgen.worker.sessions import SessionHolder
 
@@ -136,7 +137,7 @@ class Claimer:
     async def _taken(self, claimed: Claimed, room: int) -> float:
         self._due_at = claimed.next_due_at
         if claimed.runs:
-            self._runner.take([await self._whole(run) for run in claimed.runs])
+            self._runner.take(await self._whole(claimed.runs))
             if len(claimed.runs) >= room // 2:
                 return 0.0
         if not claimed.suspects:
@@ -172,9 +173,17 @@ class Claimer:
             if promoted.count < BATCH:
                 return
 
-    async def _whole(self, run: ClaimedRun) -> ClaimedRun:
-        """The run with its history; one that was too large for the claim is read in pages."""
-        if run.entries is not None:
+    async def _whole(self, runs: Sequence[ClaimedRun]) -> list[tuple[ClaimedRun, LiveRun | None]]:
+        """Each run with what the cache holds of it, or else with its whole history.
+
+        The cache is asked at once: what it held when the claim was sent may leave it while a history is read.
+        """
+        revived = [(run, self._runner.revived(run)) for run in runs]
+        return [(run, live) if live is not None else (await self._read(run), None) for run, live in revived]
+
+    async def _read(self, run: ClaimedRun) -> ClaimedRun:
+        """The run with its history; one that is too large for a claim, or came in part, is read in pages."""
+        if run.entries is not None and not run.partial:
             return run
         entries: list[Entry] = []
         while True:
@@ -183,7 +192,7 @@ class Claimer:
                 entries_room.page(run.run_id, base=run.base, prologue=run.prologue, after=after)
             )
             if not page:
-                return attrs.evolve(run, entries=entries)
+                return attrs.evolve(run, entries=entries, partial=False)
             entries.extend(page)
 
     async def _give_back(self) -> None:
@@ -208,7 +217,7 @@ class Claimer:
             return 0.1 if self._session.lost(session) else 0.0
         if not claimed.runs:
             return self._settings.poll.total_seconds()
-        self._runner.take([await self._whole(run) for run in claimed.runs])
+        self._runner.take(await self._whole(claimed.runs))
         while self._runner.live and not self._session.fenced:
             await self._pause(0.02)
         return 0.0

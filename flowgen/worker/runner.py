@@ -59,10 +59,10 @@ class Runner:
         """What the cache holds, for the claim."""
         return [Have(run_id, claim, run.next_index - 1) for run_id, (claim, run) in self._cache.items()]
 
-    def take(self, claimed: Sequence[ClaimedRun]) -> None:
-        """Go on with runs that were just claimed."""
-        for each in claimed:
-            run = self._revived(each) or self.maker.live(each)
+    def take(self, claimed: Sequence[tuple[ClaimedRun, LiveRun | None]]) -> None:
+        """Go on with runs that were just claimed: with what `revived` gave, or from their whole history."""
+        for each, revived in claimed:
+            run = revived or self.maker.live(each)
             self.live[each.run_id] = run
             self._heard(run, each.inbox)
             if self.draining:
@@ -76,7 +76,8 @@ class Runner:
             else:
                 self._go(run)
 
-    def _revived(self, claimed: ClaimedRun) -> LiveRun | None:
+    def revived(self, claimed: ClaimedRun) -> LiveRun | None:
+        """The cached live run, when the claim brought nothing that it does not know; it leaves the cache for good."""
         claim, run = self._cache.pop(claimed.run_id, (0, None))
         if run is None:
             return None
@@ -88,6 +89,7 @@ class Runner:
             run.execution.facts.attempt = claimed.attempt
             run.gone = run.leaving = run.sending = False
             run.armed = None
+            run.decisions.clear()
             return run
         run.execution.close()
         return None
