@@ -67,7 +67,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--seed", type=int)
     parser.add_argument("--workers-kills", type=int, default=200)
     parser.add_argument("--postgres-kills", type=int, default=20)
-    parser.add_argument("--runs", type=int, default=900)
+    parser.add_argument("--runs", type=int, default=1500)
     parser.add_argument("--lease", default="15s")
     parser.add_argument("--gap", type=float, default=5.5, help="seconds between two moments of killing, on average")
     parser.add_argument("--minutes", type=float, default=20, help="the plan is cut off after so many")

@@ -20,7 +20,7 @@ def pick(n: int, what: str, below: int) -> int:
     return int(hashlib.sha256(f"{n}/{what}".encode()).hexdigest()[:8], 16) % below
 
 
-def pause(n: int, what: str, most: float = 0.4) -> float:
+def pause(n: int, what: str, most: float = 1.0) -> float:
     """Seconds that a function takes; one in eight takes a second longer, so that kills find it open."""
     seconds = pick(n, f"pause {what}", 1000) / 1000 * most
     return seconds + (1.0 if pick(n, f"long {what}", 8) == 0 else 0.0)

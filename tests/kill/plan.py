@@ -111,7 +111,7 @@ def _faults(dice: random.Random, worker_kills: int, postgres_kills: int, gap: fl
             within=round(gap * (1.2 + 0.6 * dice.random()), 2),
             action=action,
             picks=tuple(round(dice.random(), 4) for _ in range(size)),
-            down=round(dice.random() * 1.5, 2),
+            down=round(dice.random() * (3.0 if action == "postgres" else 1.5), 2),
         )
         for action, size in volleys
     )

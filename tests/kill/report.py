@@ -144,7 +144,7 @@ def page(report: dict[str, Any]) -> str:
         "",
         f"**{kills['workers']} workers, {kills['postgres']} servers and {kills['supervisors']} supervisors were killed"
         f" in {report['seconds'] / 60:.1f} minutes.** {kills['hit an open call']} of the workers were in the middle of"
-        f" a function. Everything had ended {report['drain_seconds']:g} s after the last kill and start.",
+        f" a function. Everything had ended {report['drain_seconds']:g} s after the last start.",
         "",
         "| invariant | | verdict |",
         "| --- | --- | --- |",

@@ -42,15 +42,19 @@ class Store:
         self._conn: psycopg.Connection[Any] | None = None
 
     def rows(self, query: str) -> list[tuple[Any, ...]]:
-        """Raises psycopg.Error; the next call opens a new connection."""
-        if self._conn is None or self._conn.closed:
-            self._conn = psycopg.connect(self._url, autocommit=True, connect_timeout=5)
-        try:
-            cursor = self._conn.execute(query)
-            return cursor.fetchall() if cursor.description else []
-        except psycopg.Error:
-            self._conn.close()
-            raise
+        """Raises psycopg.Error. A connection of before a kill is replaced, once."""
+        for again in (True, False):
+            if self._conn is None or self._conn.closed:
+                again = False
+                self._conn = psycopg.connect(self._url, autocommit=True, connect_timeout=5)
+            try:
+                cursor = self._conn.execute(query)
+                return cursor.fetchall() if cursor.description else []
+            except psycopg.Error:
+                self._conn.close()
+                if not again:
+                    raise
+        raise AssertionError("the second try gives rows or raises")
 
     def close(self) -> None:
         if self._conn is not None:
