@@ -10,6 +10,7 @@ import asyncio
 import random
 from collections.abc import Sequence
 from datetime import datetime
+from uuid import UUID
 
 import attrs
 
@@ -60,7 +61,7 @@ class Claimer:
         self._executor = executor
         self._wake = asyncio.Event()
         self._due_at: datetime | None = None
-        self._idle = False
+        self._idle_as: UUID | None = None
         self._found = 0
         self._unknown = False
         self._alone_at: float | None = None
@@ -152,6 +153,8 @@ class Claimer:
             self._found += 1
             if self._idle and self._found > 20:
                 await self._say_idle(False)
+            if not self._idle:
+                return 0.005  # nobody tells of more
         else:
             self._found = 0
             if not self._idle:
@@ -163,8 +166,14 @@ class Claimer:
 
     async def _say_idle(self, idle: bool) -> None:
         """Ask for notifications while there is little to do; the queue is looked at once more after that."""
-        await self._link.call(notifications.say_idle(self._session.current, idle))
-        self._idle = idle
+        session = self._session.current
+        await self._link.call(notifications.say_idle(session, idle))
+        self._idle_as = session.id if idle else None
+
+    @property
+    def _idle(self) -> bool:
+        """Whether this session asked for notifications; a new one has not."""
+        return self._idle_as == self._session.current.id
 
     async def _promote(self) -> None:
         while True:
