@@ -61,7 +61,7 @@ from flowgen.errors import (
     StepTimedOut,
     WaitTimedOut,
 )
-from flowgen.worker import run, worker
+from flowgen.worker.starting import run, worker
 
 if TYPE_CHECKING:
     from flowgen.client import AsyncClient, Client, RunQuery, Why

@@ -92,6 +92,7 @@ DECLARE
     ended uuid[];     -- runs that end here and may have something in their inbox, or waiters
     target uuid[];    -- whom the ends were told to, one for each message
     urgency boolean[];
+    counting boolean[];  -- whether it is in `r_letters`
 BEGIN
     IF pg_current_xact_id_if_assigned() IS NOT NULL THEN
         RAISE EXCEPTION 'flowgen: a claim and a flush are a transaction each' USING ERRCODE = 'FG003';
@@ -193,10 +194,11 @@ BEGIN
         WHERE r.run_id = ANY (ARRAY[u.run]) AND r.owner IS NOT DISTINCT FROM p_session AND r.claim = u.claim
         RETURNING r.run_id, r.status, r.mail, u.parent, u.parent_key, u.output, u.error, u.urgent
     ), ends AS (
-        SELECT c.run_id, c.parent AS target, c.parent_key AS key, c.urgent, c.status, c.output, c.error FROM changed c
+        SELECT c.run_id, c.parent AS target, c.parent_key AS key, c.urgent, c.status, c.output, c.error, true AS counted
+        FROM changed c
         WHERE c.status >= 7 AND c.parent IS NOT NULL AND live[width_bucket(c.parent, live)] = c.parent
         UNION ALL
-        SELECT c.run_id, w.waiting_id, w.key, c.status <> 7, c.status, c.output, c.error
+        SELECT c.run_id, w.waiting_id, w.key, c.status <> 7, c.status, c.output, c.error, false
         FROM changed c JOIN {schema}.waiter w ON w.run_id = ANY (ARRAY[c.run_id])
         WHERE waiting IS NOT NULL AND c.status >= 7
             AND waiting[width_bucket(w.waiting_id, waiting)] = w.waiting_id
@@ -212,10 +214,11 @@ BEGIN
     SELECT (SELECT array_agg(c.run_id ORDER BY c.run_id) FROM changed c),
         (SELECT array_agg(c.status::integer ORDER BY c.run_id) FROM changed c),
         (SELECT array_agg(c.run_id) FROM changed c WHERE c.status >= 7 AND (c.mail > 0 OR watched)),
-        (SELECT array_agg(e.target) FROM ends e), (SELECT array_agg(e.urgent) FROM ends e)
-    INTO landed, landed_status, ended, target, urgency;
+        (SELECT array_agg(e.target) FROM ends e), (SELECT array_agg(e.urgent) FROM ends e),
+        (SELECT array_agg(e.counted) FROM ends e)
+    INTO landed, landed_status, ended, target, urgency, counting;
 
-    -- A run that also changed itself has counted its letters above.
+    -- A run that also changed itself has counted the letters of its children above.
     IF target IS NOT NULL THEN
         UPDATE {schema}.run AS r SET
             mail = r.mail + t.letters,
@@ -225,10 +228,11 @@ BEGIN
                 THEN at ELSE r.due_at END
         FROM (
             SELECT l.run, count(*)::integer AS letters, bool_or(l.urgent) AS urgent
-            FROM unnest(target, urgency) AS l(run, urgent) GROUP BY l.run
+            FROM unnest(target, urgency, counting) AS l(run, urgent, counted)
+            WHERE NOT l.counted OR landed[width_bucket(l.run, landed)] IS DISTINCT FROM l.run
+            GROUP BY l.run
         ) t
-        WHERE r.run_id = ANY (ARRAY[t.run]) AND r.status < 7
-            AND (landed IS NULL OR landed[width_bucket(t.run, landed)] IS DISTINCT FROM t.run);
+        WHERE r.run_id = ANY (ARRAY[t.run]) AND r.status < 7;
     END IF;
 
     SELECT array_agg(u.run ORDER BY u.run),
