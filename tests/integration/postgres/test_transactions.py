@@ -224,3 +224,17 @@ def test_a_waiting_run_that_has_ended_is_told_nothing_and_holds_nothing_up(store
     assert store.inbox(second.run_id) == []
     assert len(store.inbox(first.run_id)) == 1
     assert store.sql("SELECT 1 FROM {schema}.waiter") == []
+
+
+def test_a_waiting_run_that_hangs_up_in_the_flush_of_the_end_loses_no_wake(store: Store) -> None:
+    session = store.register()
+    first, second = (store.claimed(session, store.start()) for _ in range(2))
+    attach(store, session, first, wanted(first), 0)
+    attach(store, session, second, wanted(second, "theirs"), 0)
+    (child,) = store.claim(session).runs
+    hang_ups = [change(item, RunAction.HANG_UP, wake_at_mail=1) for item in (first, second)]
+    result = store.flush(session, updates=[*hang_ups, ending(child)])
+    assert len(result.landed) == 3
+    for item in (first, second):
+        assert store.row(item.run_id, "status", "mail") == (Status.READY, 1)
+        assert len(store.inbox(item.run_id)) == 1
