@@ -219,14 +219,18 @@ class Claimer:
                 self._alone_at = None  # something here takes long: leave the suspect to another worker, for a while
             return 0.02
         self._alone_at = None
-        session = self._session.current
-        claimed = await self._link.call(claims.claim_suspect(session, queues=self._queues))
-        self._clock.heard(claimed.now)
-        if claimed.fenced:
-            return 0.1 if self._session.lost(session) else 0.0
-        if not claimed.runs:
-            return self._settings.poll.total_seconds()
-        self._runner.take(await self._whole(claimed.runs))
-        while self._runner.live and not self._session.fenced:
-            await self._pause(0.02)
+        # The room took the others their time, so more suspects come first, for a while.
+        wait, until = self._settings.poll.total_seconds(), monotonic() + ALONE
+        while monotonic() < until and not self.stopped and not self._session.fenced:
+            session = self._session.current
+            claimed = await self._link.call(claims.claim_suspect(session, queues=self._queues))
+            self._clock.heard(claimed.now)
+            if claimed.fenced:
+                return 0.1 if self._session.lost(session) else 0.0
+            if not claimed.runs:
+                return wait
+            self._runner.take(await self._whole(claimed.runs))
+            while self._runner.live and not self._session.fenced:
+                await self._pause(0.02)
+            wait = 0.0
         return 0.0

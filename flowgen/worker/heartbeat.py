@@ -89,10 +89,19 @@ class Heartbeat:
                 failures += 1
                 if not transient:
                     failures += 5
-                self._doubt()
-                self._stop.wait(backoff(failures))
+                self._pause(backoff(failures))
         if conn is not None:
             conn.close()
+
+    def _pause(self, seconds: float) -> None:
+        """Before the next try, at the latest when a beat is due; a lease whose time is over meanwhile is given up then."""
+        self._doubt()
+        until = monotonic() + min(seconds, self._settings.heartbeat.total_seconds())
+        trusted = self._trusted_until
+        if monotonic() <= trusted < until:
+            self._stop.wait(trusted - monotonic() + 0.001)
+            self._doubt()
+        self._stop.wait(max(0.0, until - monotonic()))
 
     def _beat(self, conn: Any) -> None:
         session = self._session()

@@ -97,6 +97,7 @@ class Evidence:
     schedules: list[ScheduleRow] = attrs.field(factory=list)
     lines: list[Line] = attrs.field(factory=list)
     kills: list[Kill] = attrs.field(factory=list)
+    lease: float = 0.0
 
     @cached_property
     def by_id(self) -> dict[str, RunRow]:
@@ -152,7 +153,8 @@ class Evidence:
         """Whether this worker was killed, or lost its lease, between two moments."""
         if since <= self.killed_at.get(who, -1.0) <= until:
             return True
-        return any(since <= t <= until for t in self.lost_at.get(who, ()))
+        # It may notice later than another worker takes over, when nobody answers it.
+        return any(since <= t <= until + self.lease for t in self.lost_at.get(who, ()))
 
     def server_killed(self, since: float, until: float) -> bool:
         return any(kill.who is None and since <= kill.t <= until for kill in self.kills)

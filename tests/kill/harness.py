@@ -253,5 +253,6 @@ class Harness:
             changes=store.changes(),
             schedules=store.schedules(),
             lines=list(witness.lines(self.fleet.spoken)),
+            lease=self.plan.lease,
             kills=self._kills + [Kill(dead["t"], dead["who"]) for dead in self.fleet.died if dead["who"]],
         )

@@ -9,13 +9,14 @@ from flowgen.postgres.database import Schema
 from flowgen.postgres.rows import Session
 from flowgen.worker.clock import monotonic
 from flowgen.worker.heartbeat import Heartbeat
+from tests.waiting import eventually
 
 
-def heartbeat(lost: list[Session], session: Session) -> Heartbeat:
+def heartbeat(lost: list[Session], session: Session, lease: float = 10) -> Heartbeat:
     return Heartbeat(
-        "postgresql://nowhere",
+        "postgresql:///postgres?host=/nowhere",
         Schema("flowgen"),
-        Settings(lease=10),
+        Settings(lease=lease),
         session=lambda: session,
         lost=lost.append,
         beaten=lambda now: None,
@@ -42,3 +43,17 @@ def test_a_new_session_is_not_doubted_for_what_became_of_the_last() -> None:
     beating.registered(monotonic())
     beating._doubt()
     assert lost == []
+
+
+def test_a_lease_that_cannot_be_renewed_is_given_up_before_its_end() -> None:
+    lost: list[Session] = []
+    for lease in (0.4, 0.8, 1.6):
+        beating = heartbeat(lost, Session(UUID(int=3), 1), lease)
+        began = monotonic()
+        beating.registered(began)
+        beating.start()
+        eventually(lambda: lost, timeout=3, every=0.005)
+        assert 0.8 * lease <= monotonic() - began < lease
+        beating.stop()
+        beating.join()
+        lost.clear()
