@@ -94,7 +94,7 @@ class Heartbeat:
             conn.close()
 
     def _pause(self, seconds: float) -> None:
-        """Before the next try, at the latest when a beat is due; a lease whose time is over meanwhile is given up then."""
+        """Before the next try, until a beat is due at the latest; a lease that ends meanwhile is given up in time."""
         self._doubt()
         until = monotonic() + min(seconds, self._settings.heartbeat.total_seconds())
         trusted = self._trusted_until
