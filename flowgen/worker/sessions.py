@@ -25,25 +25,33 @@ class SessionHolder:
         self.clock = clock
         self.fenced = False
         """The lease is over, and no new session is registered yet."""
+        self._unanswered = 0
         self._renewing = asyncio.Lock()  # the second to ask asks with the epoch that the first was given
         self._log = log
         self._on_lost = on_lost
 
     def lost(self, session: Session) -> bool:
-        """The store refused this session: unless only its epoch is old, drop everything and register anew.
+        """The store refused this session; whether it is lost.
 
-        Whether the session is lost; when it is not, what was refused has written nothing and may be sent again.
+        When it is not, only its epoch was old, or is being counted up: what was refused has written nothing and may be
+        sent again.
         """
-        if session.id == self.current.id and session.epoch != self.current.epoch:
-            return self.fenced
-        if not self.fenced and session.id == self.current.id:
+        if session.id == self.current.id:
+            if session.epoch != self.current.epoch or self._renewing.locked() or self._unanswered:
+                return self.fenced
+            self.over()
+        return True
+
+    def over(self) -> None:
+        """The lease is over: drop everything, then register anew under another id."""
+        if not self.fenced:
             self.fenced = True
+            self._unanswered = 0
             self._log.warning(
                 "this worker's lease is over (session %s): its runs go on elsewhere; it drops them and registers anew",
                 self.current.id,
             )
             self._on_lost()
-        return True
 
     def is_lost(self, session: Session) -> bool:
         """Whether this session is over, or was replaced by another id."""
@@ -56,12 +64,24 @@ class SessionHolder:
         """
         async with self._renewing:
             before = self.current
-            session = await link.call(workers.resolve_unknown(before))
-            if session is None:
-                self.lost(before)
-            elif not self.is_lost(before):
+            session: Session | None = None
+            # An epoch whose answer was lost may have been given: only this worker counts it up.
+            for ahead in range(self._unanswered + 1):
+                if session is None:
+                    session = await self._counted_up(link, Session(before.id, before.epoch + ahead))
+            self._unanswered = 0
+            if session is None and not self.is_lost(before):
+                self.over()
+            elif session is not None and not self.is_lost(before):
                 self.current = session
             return session
+
+    async def _counted_up(self, link: Link, session: Session) -> Session | None:
+        try:
+            return await link.call(workers.resolve_unknown(session))
+        except DatabaseError:
+            self._unanswered += 1
+            raise
 
     def registered(self, session: Session) -> None:
         """A new session, under a new id."""

@@ -345,7 +345,7 @@ class Worker:
 
     def _lost(self, session: Session) -> None:
         if not self._holder.is_lost(session):
-            self._holder.lost(self._holder.current)
+            self._holder.over()
 
     def _on_lost(self) -> None:
         assert self.runner is not None
