@@ -7,6 +7,7 @@ lines, so that a process is killed only once its code is loaded.
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import signal
 import subprocess
@@ -175,7 +176,7 @@ class Fleet:
         self.lines += data.count(b"\n")
         for line in data.splitlines():
             if b'"e":"up"' in line:
-                told = witness.json.loads(line)
+                told = json.loads(line)
                 self._seen[told["pid"]] = (told["who"], told["parent"])
 
 

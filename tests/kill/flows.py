@@ -38,6 +38,8 @@ from tests.kill import bodies, witness
 from tests.kill.bodies import app
 from tests.kill.expected import INTERRUPTED, pages_of, pause, pick, steps_of
 
+__all__ = ["app", "see"]
+
 witness.open_from_environment()
 
 
@@ -96,7 +98,7 @@ def wobbly(n: int) -> Flow[dict[str, Any]]:
 def far(n: int) -> Flow[int]:
     """A backoff that is long enough to hang up."""
     fails = Step(bodies.flaky, n + 3, 1).opts(retry=Retry(2, initial=6, jitter=0))
-    return (yield from see("flaky", fails))
+    return int((yield from see("flaky", fails)))
 
 
 @app.workflow
@@ -142,27 +144,27 @@ def nap(n: int) -> Flow[int]:
 @app.workflow
 def doomed(n: int) -> Flow[int]:
     yield from see("add", Step(bodies.add, n, 0, 0.1))
-    return (yield from see("broken", Step(bodies.broken).opts(retry=Retry(2, initial=0.05))))
+    return int((yield from see("broken", Step(bodies.broken).opts(retry=Retry(2, initial=0.05)))))
 
 
 @app.workflow
 def branch(n: int, depth: int) -> Flow[int]:
     if depth == 0:
-        return (yield from see("add", Step(bodies.add, n, 0, pause(n, "leaf"))))
+        return int((yield from see("add", Step(bodies.add, n, 0, pause(n, "leaf")))))
     kids = Gather(*(Invoke(branch, n + k, depth - 1) for k in range(2)))
-    return sum((yield from see("gather", kids, whole=True)))
+    return int(sum((yield from see("gather", kids, whole=True))))
 
 
 @app.workflow
 def double(n: int, times: int) -> Flow[int]:
     yield from see("sleep", Sleep(0.3))
-    return (yield from see("add", Step(bodies.add, n * (times - 1), n, pause(n, "double"))))
+    return int((yield from see("add", Step(bodies.add, n * (times - 1), n, pause(n, "double")))))
 
 
 @app.workflow
 def bad(n: int, depth: int) -> Flow[int]:
     if depth:
-        return (yield from see("bad", Invoke(bad, n, depth - 1)))
+        return int((yield from see("bad", Invoke(bad, n, depth - 1))))
     yield from see("add", Step(bodies.add, n, 0, 0.05))
     raise RuntimeError(f"bad {n}")
 
@@ -244,7 +246,7 @@ def _scoped(n: int) -> Generator[Any, Any, int]:
 
 
 def _deeper(value: int) -> Generator[Any, Any, int]:
-    return (yield from see("wide/inner/add_async", Step(bodies.add_async, value, 20)))
+    return int((yield from see("wide/inner/add_async", Step(bodies.add_async, value, 20))))
 
 
 @app.workflow

@@ -76,15 +76,16 @@ class Store:
         )
 
     def runs(self) -> list[RunRow]:
+        names = ["run", "id", "name", "status", "text", "output", "error", "parent", "recoveries", "trigger", "base", "prologue", "attempt", "claim"]
         found = self.rows(
             "SELECT run_id::text, id, name, status::integer, input::text, output::text, error::text, parent_id::text,"
             " recoveries::integer, trigger::text, base, prologue, attempt, claim FROM flowgen.run"
         )
-        return [
-            RunRow(run, id, name, status, json.loads(given), _json(output), _json(error), *rest[:2], _json(rest[2]),
-                   *rest[3:], text=given)
-            for run, id, name, status, given, output, error, *rest in found
-        ]  # fmt: skip
+        rows = [dict(zip(names, row, strict=True)) for row in found]
+        for row in rows:
+            row["input"] = json.loads(row["text"])
+            row |= {name: _json(row[name]) for name in ("output", "error", "trigger")}
+        return [RunRow(**row) for row in rows]
 
     def entries(self) -> list[EntryRow]:
         found = self.rows(
