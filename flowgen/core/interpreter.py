@@ -45,6 +45,10 @@ _CANCELLATION_KEY = ""
 _UNKNOWN = CommandState()
 
 
+def _is_cancellation(entry: Entry) -> bool:
+    return entry.key == _CANCELLATION_KEY and entry.kind == EntryKind.OUTCOME
+
+
 class Execution:
     """One run's handler over its history. Not thread-safe; one owner at a time drives it."""
 
@@ -86,7 +90,8 @@ class Execution:
         self._orders: list[Message] = []
         self._orphans: list[UUID] = []
         self._waiting = Waiting()
-        self._cancel_asked = False
+        # Recorded by an earlier owner: it is delivered with the rest of the history, and not asked for again.
+        self._cancel_asked = any(_is_cancellation(entry) for entry in history.ordered)
         self._begun = False
         self._delivering = -1
 

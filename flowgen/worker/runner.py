@@ -312,10 +312,10 @@ class Runner:
         return bool(fresh)
 
     def _cancel(self, run: LiveRun, reason: str | None) -> None:
-        for running in run.calls.values():
-            running.signal.abort(f"cancelled: {reason}" if reason else "cancelled")
         decision = run.execution.cancel(reason)
-        if decision.entries:
+        if decision.entries:  # the first time: later there are only calls of the clean-up
+            for running in run.calls.values():
+                running.signal.abort(f"cancelled: {reason}" if reason else "cancelled")
             self._carry_out(run, decision)
         else:
             self._go(run)
