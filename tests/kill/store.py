@@ -76,7 +76,19 @@ class Store:
         )
 
     def runs(self) -> list[RunRow]:
-        names = ["run", "id", "name", "status", "text", "output", "error", "parent", "recoveries", "trigger", "base", "prologue", "attempt", "claim"]
+        names: tuple[str, ...] = (
+            "run",
+            "id",
+            "name",
+            "status",
+            "text",
+            "output",
+            "error",
+            "parent",
+            "recoveries",
+            "trigger",
+        )
+        names += ("base", "prologue", "attempt", "claim")
         found = self.rows(
             "SELECT run_id::text, id, name, status::integer, input::text, output::text, error::text, parent_id::text,"
             " recoveries::integer, trigger::text, base, prologue, attempt, claim FROM flowgen.run"
