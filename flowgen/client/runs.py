@@ -209,7 +209,7 @@ def failure_of(status: int, error: str | None) -> Failure | None:
     reason = str(details.get("reason") or "")
     if status == Status.CANCELLED:
         return Failure("Cancelled", reason, "", details)
-    message = str(details.get("message") or details.get("diff") or "")
+    message = str(details.get("detail") or "")
     return Failure(_PARKED.get(reason, reason or "Parked"), message, "", details)
 
 

@@ -325,7 +325,12 @@ def translate(error: psycopg.Error) -> DatabaseError:
         # no answer from the server: the connection was refused or is gone; InterfaceError: it was closed here
         transient = isinstance(error, psycopg.OperationalError | psycopg.InterfaceError)
         return DatabaseError(message, transient=transient)
-    transient = sqlstate.startswith(_TRANSIENT) or (sqlstate == _STANDBY and "recovery" in message)
+    transient = (
+        sqlstate.startswith(_TRANSIENT)
+        or (sqlstate == _STANDBY and "recovery" in message)
+        # A row of a run changed between a statement's snapshot and its lock, and was checked half old and half new.
+        or (sqlstate == "23514" and error.diag.constraint_name == "run_status")
+    )
     if sqlstate == "25006" or (sqlstate == _STANDBY and "recovery" in message):
         message = f"This server takes no writes (a standby, or read only): {message}. Connect to the primary"
     return DatabaseError(message, sqlstate=sqlstate, transient=transient)

@@ -17,7 +17,7 @@ import attrs
 from flowgen.core.ids import uuid_of_id
 from flowgen.errors import DatabaseError
 from flowgen.postgres import arrays
-from flowgen.postgres.database import Op, Schema, Statement
+from flowgen.postgres.database import Begin, Commit, Op, Schema, Statement
 from flowgen.postgres.observe import get
 from flowgen.postgres.rows import NewRun, RunRow
 
@@ -126,8 +126,12 @@ def resume(run_id: UUID) -> Op[RunRow | None]:
 
 
 def _cascade(statement: str, params: dict[str, Any]) -> Op[None]:
+    """Lock what is there, then act on it in a statement that sees it as it is; again until nothing new is found."""
     for _ in range(_CASCADE_ROUNDS):
+        yield Begin()
+        yield Statement("run_lock", {"run_id": params["run_id"]})
         [(found,)] = yield Statement(statement, params)
+        yield Commit()
         if not found:
             return
 

@@ -27,7 +27,6 @@ from flowgen.core.settings import Settings
 from flowgen.errors import DatabaseError, DefinitionError
 from flowgen.postgres import database, notifications, workers
 from flowgen.postgres.rows import Session
-from flowgen.worker.clock import monotonic
 from flowgen.worker.worker import Worker
 
 __all__ = ["check_spawned", "supervise"]
@@ -66,7 +65,6 @@ class _Process:
     process: Any
     pipe: Connection
     session: UUID | None = None
-    began: float = attrs.field(factory=monotonic)
 
 
 def supervise(
@@ -105,6 +103,8 @@ class _Supervisor:
         self._context = multiprocessing.get_context("spawn")
         self._running: list[_Process] = []
         self._stopping = 0
+        self._stillborn = 0
+        """Processes in a row that never came to a session."""
         self._wake_read, self._wake_write = multiprocessing.Pipe(duplex=False)
 
     def run(self) -> None:
@@ -167,9 +167,15 @@ class _Supervisor:
         _log.warning("worker process %s died (exit code %s); its runs go on elsewhere", each.process.pid, code)
         if each.session is not None:
             self._bury(each.session)
+        self._stillborn = 0 if each.session is not None else self._stillborn + 1
+        if self._stillborn >= self._count + TRIES // 2:
+            raise DefinitionError(
+                f"{self._stillborn} worker processes ended (exit code {code}) before they had registered; look at what "
+                'they printed. A program that calls flowgen.run(processes=...) does so under if __name__ == "__main__":'
+            )
         if not self._stopping:
-            if monotonic() - each.began < 1.0:
-                self._wake_read.poll(0.5)
+            if each.session is None:
+                self._wake_read.poll(0.2)
             self._spawn()
 
     def _bury(self, session: UUID) -> None:

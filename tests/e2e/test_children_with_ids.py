@@ -145,10 +145,6 @@ def test_a_timeout_of_a_child_with_an_id_is_kept(app: App, flowgen_client: Clien
     eventually(lambda: flowgen_client.get("endless").status == "cancelled")
 
 
-@pytest.mark.xfail(
-    strict=False,
-    reason="a flush that ends a shared child and hangs up a parent attached to it does not count that letter",
-)
 def test_a_child_with_an_id_beside_steps_and_other_children(
     app: App, flowgen_client: Client, flowgen_worker: Workers, calls: list[int]
 ) -> None:

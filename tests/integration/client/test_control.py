@@ -117,7 +117,7 @@ def test_a_running_run_is_asked_to_pause_and_the_request_can_be_taken_back(verbs
 
 
 def test_a_parked_run_is_resumed_or_accepted_but_not_paused(verbs: Any, run: UUID, store: Any) -> None:
-    store.park(run, '{"reason":"diverged","diff":"- a"}')
+    store.park(run, '{"reason":"diverged","detail":"- a"}')
     with pytest.raises(FlowgenError, match="is parked: it stands already"):
         verbs.pause("x")
     resumed = verbs.resume("x")

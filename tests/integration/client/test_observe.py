@@ -50,7 +50,7 @@ def zoo(client: Client, app: flowgen.App, store: Any) -> list[str]:
     store.fail(runs[4].uuid)
     client.cancel("r5")
     client.pause("r6")
-    store.park(runs[7].uuid, '{"reason":"diverged","diff":"- a\\n+ b"}')
+    store.park(runs[7].uuid, '{"reason":"diverged","detail":"- a\\n+ b"}')
     store.child(runs[1].uuid)
     return [run.id for run in runs]
 

@@ -123,7 +123,7 @@ def test_it_is_paused(verbs: Any, run: UUID) -> None:
 
 
 def test_it_is_parked_with_the_diff(verbs: Any, run: UUID, store: Any) -> None:
-    store.park(run, '{"reason":"diverged","diff":"- charge\\n+ refund"}')
+    store.park(run, '{"reason":"diverged","detail":"- charge\\n+ refund"}')
     says(verbs, "parked", "parked as diverged", "accept", "- charge\n+ refund", stuck=True)
     assert verbs.get("x").error.type == "Divergence"
 
