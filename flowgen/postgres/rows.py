@@ -100,7 +100,7 @@ class RunRow:
     input: str
     output: str | None
     error: str | None
-    """JSON text of a Failure; of a cancelled run `{"reason": ...}`; of a parked one `{"reason": ..., "detail": ...}`."""
+    """JSON of a Failure; of a cancelled run `{"reason": ...}`; of a parked one `{"reason": ..., "detail": ...}`."""
     attempt: int
     recoveries: int
     parent_id: UUID | None

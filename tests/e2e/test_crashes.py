@@ -175,12 +175,12 @@ def child(n: int) -> Flow[int]:
     return (yield from Step(slow, n))
 
 @workflow
-def parent() -> Flow[int]:
+def pay_all() -> Flow[int]:
     results = yield from Gather(*[Invoke(child, n) for n in range(4)])
     return sum(results)
 """)
     first = program.start()
-    run = flowgen_client.start(flowgen.call("parent"))
+    run = flowgen_client.start(flowgen.call("pay_all"))
     for n in range(4):
         program.noted(f"slow {n}")
     first.kill()
