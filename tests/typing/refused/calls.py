@@ -15,6 +15,7 @@ from flowgen import (
     Gather,
     Invoke,
     Retry,
+    RunQuery,
     RunRef,
     Schedule,
     Scope,
@@ -142,3 +143,15 @@ def yields_a_value() -> Flow[int]:
 async def awaits_a_value() -> None:
     value: int = await Step(charge, "o", 3)  # refused
     del value
+
+
+def clients(client: flowgen.Client) -> None:
+    client.start(charge, "o-1", "x")  # refused
+    client.start(charge, "o-1")  # refused
+    client.start(charge, "o-1", 3, id="e")  # refused
+    client.start_many([1])  # refused
+    client.get(1)  # refused
+    client.list(RunQuery(sort="size"))  # refused
+    client.set_deadline("o-1", None)  # refused
+    flowgen.run(queues=3)  # refused
+    flowgen.worker(processes=2)  # refused
