@@ -17,6 +17,7 @@ from flowgen.client.sync import Client, connect
 from flowgen.core.ids import uuid_of_id
 from flowgen.core.settings import Settings
 from flowgen.core.states import RunKind, RunStatus
+from tests.waiting import eventually
 
 Checkout = flowgen.Workflow[..., Any, str]
 HOSTILE = [
@@ -303,3 +304,47 @@ def test_an_idle_worker_is_told_after_a_start_and_a_busy_one_is_not(
     assert [each.payload for each in db.notifies(timeout=30, stop_after=1)] == ["last"], (
         "an attached start tells nobody"
     )
+
+
+def test_a_start_sees_a_run_that_commits_while_it_waits_and_one_statement_would_not(
+    flowgen_database: str, checkout: Checkout
+) -> None:
+    """Two starters of one id: the second waits for the first; the snapshot of its statement is older than the run."""
+    uuid = uuid_of_id("flowgen", "twice")
+    with psycopg.connect(flowgen_database) as first, connect(flowgen_database) as client:
+        began = client.start(checkout.call("o-1").opts(id="twice"), conn=first)
+        seen: dict[str, Any] = {}
+
+        def start() -> None:
+            seen["run"] = client.start(checkout.call("o-1").opts(id="twice"))
+
+        def start_in_one_statement() -> None:
+            with psycopg.connect(flowgen_database) as second:
+                seen["rows"] = second.execute(
+                    """
+                    with made as (
+                        insert into flowgen.run (run_id, created_at, status, queue, name, kind, input)
+                        select run_id, created_at, status, queue, name, kind, input
+                        from (values (%(id)s::uuid, now(), 0, 'default', 'checkout', 'workflow', '{}'::json))
+                            as v(run_id, created_at, status, queue, name, kind, input)
+                        on conflict do nothing returning run_id
+                    )
+                    select run_id from made union all select run_id from flowgen.run where run_id = %(id)s::uuid
+                    """,
+                    {"id": uuid},
+                ).fetchall()
+
+        waiting = [threading.Thread(target=start), threading.Thread(target=start_in_one_statement)]
+        for thread in waiting:
+            thread.start()
+        with psycopg.connect(flowgen_database, autocommit=True) as watcher:
+            blocked = (
+                "select count(*) from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'"
+            )
+            eventually(lambda: watcher.execute(blocked).fetchone() == (2,))
+        first.commit()
+        for thread in waiting:
+            thread.join()
+        assert seen["run"].attached
+        assert seen["run"].uuid == began.uuid
+        assert seen["rows"] == []
