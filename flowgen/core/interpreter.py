@@ -167,6 +167,11 @@ class Execution:
             self._driver.close()
 
     @property
+    def unwinding(self) -> bool:
+        """Whether a cancellation was asked for: it is in the history, or on its way there."""
+        return self._cancel_asked
+
+    @property
     def due_at(self) -> datetime | None:
         """The earliest time that a command waits for."""
         return self._waiting.due_at

@@ -39,6 +39,7 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _ENDS = frozenset({RunAction.COMPLETE, RunAction.FAIL, RunAction.CANCEL})
 _NONE: frozenset[UUID] = frozenset()
 _URGENT = 16
+_UNWINDING = 32
 _PAGE_BYTES = 1 << 20
 
 
@@ -105,6 +106,10 @@ def entry_params(entries: Sequence[tuple[UUID, Entry]]) -> dict[str, Any]:
     }
 
 
+def _action(update: RunUpdate) -> int:
+    return update.action | _URGENT * update.urgent | _UNWINDING * update.unwinding
+
+
 def _row_params(updates: Sequence[RunUpdate]) -> dict[str, Any]:
     letters = Counter(
         update.notify_parent for update in updates if update.notify_parent is not None and update.action in _ENDS
@@ -113,7 +118,7 @@ def _row_params(updates: Sequence[RunUpdate]) -> dict[str, Any]:
     assert len(own) == len(updates), "a run is updated at most once in a flush"
     parents = [RunUpdate(run_id=parent, claim=0, action=RunAction.SET) for parent in letters if parent not in own]
     rows = sorted([*updates, *parents], key=lambda update: update.run_id.int)
-    actions = [update.action | _URGENT * update.urgent if update.run_id in own else 0 for update in rows]
+    actions = [_action(update) if update.run_id in own else 0 for update in rows]
     return {
         "r_run": arrays.uuids([update.run_id for update in rows]),
         "r_action": arrays.int4s(actions),

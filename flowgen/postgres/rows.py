@@ -234,6 +234,8 @@ class RunUpdate:
     parent_key: str | None = None
     urgent: bool = False
     """Wake the parent whatever it waits for (a failure)."""
+    unwinding: bool = False
+    """The request to cancel is in the history already: a hang-up is not kept awake by it."""
 
 
 @attrs.frozen(kw_only=True)

@@ -31,6 +31,8 @@ from flowgen.worker.worker import Worker
 
 __all__ = ["check_spawned", "supervise"]
 
+PAUSE = 0.5
+"""Seconds between two tries to end the session of a dead process while the server cannot be reached."""
 TRIES = 10
 """Looks at what a dead process has left; the janitors of the others look too."""
 
@@ -165,8 +167,9 @@ class _Supervisor:
         if code == 0:
             return
         _log.warning("worker process %s died (exit code %s); its runs go on elsewhere", each.process.pid, code)
-        if each.session is not None:
-            self._bury(each.session)
+        if each.session is not None and not self._buried(each.session):
+            again = threading.Thread(target=self._bury, args=(each.session,), name="flowgen-bury", daemon=True)
+            again.start()
         self._stillborn = 0 if each.session is not None else self._stillborn + 1
         if self._stillborn >= self._count + TRIES // 2:
             raise DefinitionError(
@@ -179,6 +182,16 @@ class _Supervisor:
             self._spawn()
 
     def _bury(self, session: UUID) -> None:
+        """The server cannot be reached: try again for as long as the lease lasts; then it has ended by itself."""
+        pause = threading.Event()
+        tries = 0
+        while tries * PAUSE < self._order.settings.lease.total_seconds() and not self._buried(session):
+            tries += 1
+            pause.wait(PAUSE)
+
+    def _buried(self, session: UUID) -> bool:
+        """End the session of a dead process and release what it owned; False when the server cannot be reached."""
+        pause = threading.Event()
         try:
             conn = database.connect(self._order.url, application_name="flowgen supervisor")
             try:
@@ -192,11 +205,13 @@ class _Supervisor:
                         database.run(conn, notifications.notify(schema), schema)
                     elif found:
                         break
-                    self._wake_read.poll(0.02)  # the server may still be at the last statement of the dead
+                    pause.wait(0.02)  # the server may still be at the last statement of the dead
             finally:
                 conn.close()
         except DatabaseError as error:
-            _log.warning("the session of the dead process could not be ended (%s); its lease ends by itself", error)
+            _log.warning("the session of a dead process could not be ended yet: %s", error)
+            return False
+        return True
 
 
 def _serve(order: _Order, pipe: Connection) -> None:

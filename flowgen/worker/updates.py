@@ -26,6 +26,7 @@ def hanging_up(run: LiveRun, waits: Waits) -> RunUpdate:
         RunAction.HANG_UP,
         due_at=waits.due_at,
         mail_read=run.mail_read,
+        unwinding=run.execution.unwinding,
         wake_at_mail=run.mail_read + waits.messages if waits.messages > 1 else 0,
     )
 

@@ -42,6 +42,26 @@ def test_a_cancellation_is_recorded_once_however_often_the_clean_up_waits(
     assert found == (1,)
 
 
+def test_a_cancelled_run_that_waits_in_its_clean_up_is_left_alone(
+    app: App, flowgen_client: Client, flowgen_worker: Workers, db: Db
+) -> None:
+    @app.workflow
+    def careful() -> Flow[None]:
+        try:
+            yield Sleep(60)
+        finally:
+            yield Sleep(1)
+
+    flowgen_worker(app)
+    run = flowgen_client.start(careful)
+    eventually(lambda: run.refresh().status == "waiting")
+    flowgen_client.cancel(run.id)
+    with pytest.raises(RunCancelled):
+        run.result(timeout=10)
+    claims = db.execute("select claim from flowgen.run where run_id = %s", (run.uuid,)).fetchone()
+    assert claims == (3,)  # begun, cancelled, woken by its timer
+
+
 def test_the_signal_of_a_clean_up_step_is_not_that_of_the_cancelled_one(
     app: App, flowgen_client: Client, flowgen_worker: Workers
 ) -> None:

@@ -55,8 +55,8 @@ END
 $function$;
 
 -- Everything that a commit of a worker can hold. `r_*` has one row for each run whose row it changes and for each
--- parent whom an end wakes, sorted by run: `r_action` is RunAction + 16 * urgent, 0 for a parent; `r_letters` the
--- messages that this flush sends to it. A run whose row, parent or waiting runs are locked elsewhere is left out whole
+-- parent whom an end wakes, sorted by run: `r_action` is RunAction + 16 * urgent + 32 * unwinding, 0 for a parent;
+-- `r_letters` the messages that this flush sends to it. A run whose row, parent or waiting runs are locked elsewhere is left out whole
 -- (`skipped`), as is one whose claim is no longer ours (neither landed nor skipped).
 -- FG003: a transaction that has written already. To claim and to complete in one is a deadlock between two workers.
 CREATE FUNCTION {schema}.flush(
@@ -143,7 +143,8 @@ BEGIN
             status = CASE
                 WHEN u.verb IN (1, 11) THEN 3
                 WHEN u.verb = 2 THEN CASE
-                    WHEN r.request IS NOT NULL OR r.mail + u.letters <> u.mail_read
+                    WHEN (r.request IS NOT NULL AND NOT (u.unwinding AND r.request = 1))
+                        OR r.mail + u.letters <> u.mail_read
                         OR least(coalesce(u.due, at + u.delay), r.deadline) <= at THEN 0
                     ELSE 4 END
                 WHEN u.verb = 4 AND r.request IS NULL AND u.delay > interval '0' THEN 1
@@ -154,7 +155,8 @@ BEGIN
             owner = CASE WHEN u.verb IN (1, 11) THEN r.owner END,
             due_at = CASE
                 WHEN u.verb = 2 THEN CASE
-                    WHEN r.request IS NOT NULL OR r.mail + u.letters <> u.mail_read
+                    WHEN (r.request IS NOT NULL AND NOT (u.unwinding AND r.request = 1))
+                        OR r.mail + u.letters <> u.mail_read
                         OR least(coalesce(u.due, at + u.delay), r.deadline) <= at THEN at
                     ELSE least(coalesce(u.due, at + u.delay), r.deadline) END
                 WHEN u.verb = 4 AND r.request IS NULL THEN least(at + u.delay, r.deadline)
@@ -180,8 +182,8 @@ BEGIN
             progress = coalesce(u.progress::json, r.progress),
             input = coalesce(u.input::json, r.input)
         FROM (
-            SELECT run, action & 15 AS verb, action & 16 <> 0 AS urgent, claim, u.due, u.delay, mail_read, wake, base,
-                prologue, output, error, input, progress, parent, parent_key, letters
+            SELECT run, action & 15 AS verb, action & 16 <> 0 AS urgent, action & 32 <> 0 AS unwinding, claim, u.due,
+                u.delay, mail_read, wake, base, prologue, output, error, input, progress, parent, parent_key, letters
             FROM unnest(r_run, r_action, r_claim, r_due, r_delay, r_mail_read, r_wake, r_base, r_prologue, r_output,
                 r_error, r_input, r_progress, r_parent, r_parent_key, r_letters)
                 AS u(run, action, claim, due, delay, mail_read, wake, base, prologue, output, error, input, progress,
