@@ -7,7 +7,7 @@
     promote(limit=500) -> Op[Promoted]                             due sleepers and delayed runs become ready
     hold(limit=1000) -> Op[int]                                    ready runs that nobody serves -> held
     put_back(limit=1000) -> Op[int]                                held runs that somebody serves -> ready
-    cancel_runs(run_ids, reason) -> Op[int]                        by their parent: losers, timed out children
+    cancel_runs(run_ids, reason, parent=None) -> Op[int]           by their parent: losers, timed out children
     cancel_children(limit=500) -> Op[int]                          of runs that failed or were cancelled
 
 Call them on autocommit connections. They never wait for a row and never complete a run; each takes a batch, and is
@@ -194,13 +194,15 @@ def put_back(limit: int = 1000) -> Op[int]:
     return (yield Statement("put_back", {"limit": limit}))[0][0]  # type: ignore[no-any-return]
 
 
-def cancel_runs(run_ids: Iterable[UUID], reason: str) -> Op[int]:
+def cancel_runs(run_ids: Iterable[UUID], reason: str, *, parent: UUID | None = None) -> Op[int]:
     """Cancel runs on behalf of their parent: those that have not begun end here, the others are asked to.
 
-    Gives how many rows changed. A row that is locked elsewhere is left: call again for what has to be certain.
+    With `parent` only its own children: a run that it found under an id is somebody else's. Gives how many rows
+    changed. A row that is locked elsewhere is left: call again for what has to be certain.
     """
     ids = sorted(run_ids, key=lambda run_id: run_id.int)
-    return (yield Statement("cancel_some", {"runs": arrays.uuids(ids), "reason": reason}))[0][0]  # type: ignore[no-any-return]
+    params = {"runs": arrays.uuids(ids), "reason": reason, "parent": parent}
+    return (yield Statement("cancel_some", params))[0][0]  # type: ignore[no-any-return]
 
 
 def cancel_children(limit: int = 500) -> Op[int]:

@@ -63,8 +63,8 @@ class Agents:
     attacher: Attaches = attrs.field(init=False)
     committer: Commits = attrs.field(init=False)
     transactor: Transacts = attrs.field(init=False)
-    cancel_runs: Callable[[Sequence[UUID], str, Callable[[], None]], None]
-    """Cancel child runs durably, then call back."""
+    cancel_runs: Callable[[UUID, Sequence[UUID], str, Callable[[], None]], None]
+    """Cancel these children of a parent durably, then call back."""
     poke: Callable[[], None]
     """Claim soon: something may be ready."""
     wake_at: Callable[[datetime], None]

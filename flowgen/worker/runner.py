@@ -134,7 +134,8 @@ class Runner:
         while run.decisions:
             children = run.decisions[0].cancel_children
             if children:
-                self.agents.cancel_runs(children, "nobody waits for it any more", lambda: self._children_cancelled(run))
+                why = "nobody waits for it any more"
+                self.agents.cancel_runs(run.run_id, children, why, lambda: self._children_cancelled(run))
                 return
             self._commit(run, run.decisions.popleft())
 

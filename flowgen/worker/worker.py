@@ -309,7 +309,7 @@ class Worker:
         except RuntimeError:  # the loop has ended while the heartbeat was still waiting
             pass
 
-    def _cancel_runs(self, children: Sequence[UUID], reason: str, then: Callable[[], None]) -> None:
+    def _cancel_runs(self, parent: UUID, children: Sequence[UUID], reason: str, then: Callable[[], None]) -> None:
         """Cancel child runs durably, then call back."""
 
         async def cancel() -> None:
@@ -317,7 +317,7 @@ class Worker:
             again = 2
             while again:
                 try:
-                    changed = await self._control.call(claims.cancel_runs(children, reason))
+                    changed = await self._control.call(claims.cancel_runs(children, reason, parent=parent))
                     again = again - 1 if not changed else 2
                 except DatabaseError as error:
                     if not error.transient:

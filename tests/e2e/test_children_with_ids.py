@@ -44,6 +44,30 @@ def test_a_child_with_an_id_is_started_and_found_under_it(
     assert sorted(calls) == [1, 2, 3, 4, 5]
 
 
+def test_a_timeout_cancels_the_parent_s_own_child_and_no_run_that_it_found(
+    app: App, flowgen_client: Client, flowgen_worker: Workers
+) -> None:
+    @app.workflow
+    def long(n: int) -> Flow[int]:
+        yield Sleep(60)
+        return n
+
+    @app.workflow
+    def parent(id: str) -> Flow[str]:
+        try:
+            yield from Invoke(long, 7).opts(id=id, timeout=0.3)
+        except ChildTimedOut:
+            return "timed out"
+        return "done"
+
+    flowgen_worker(app)
+    found = flowgen_client.start(long.call(7).opts(id="found"))
+    assert flowgen_client.start(parent, "found").result(timeout=15) == "timed out"
+    assert flowgen_client.start(parent, "own").result(timeout=15) == "timed out"
+    eventually(lambda: flowgen_client.get("own").status == "cancelled")
+    assert found.refresh().status == "waiting"
+
+
 def test_parents_that_ask_for_one_id_share_one_run(app: App, flowgen_client: Client, flowgen_worker: Workers) -> None:
     go_on = threading.Event()
     calls: list[str] = []
