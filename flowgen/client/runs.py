@@ -168,6 +168,7 @@ class Run(Snapshot[T_co]):
     """A run as it was when it was read, with the client that read it."""
 
     client: Client = attrs.field(eq=False)
+    # A run is a part of its client: it may call what the client shows to nobody else.
 
     def result(self, timeout: Duration | None = None) -> T_co:
         """Wait for the run to end and give its result.
@@ -186,6 +187,7 @@ class AsyncRun(Snapshot[T_co]):
     """The same for the async client."""
 
     client: AsyncClient = attrs.field(eq=False)
+    # As in Run.
 
     async def result(self, timeout: Duration | None = None) -> T_co:
         """Wait for the run to end and give its result.

@@ -147,7 +147,7 @@ def _compile_class(annotation: Any, origin: Any) -> Shape:
 def _compile_container(cls: Any, annotation: Any) -> Shape:
     arguments = typing_extensions.get_args(annotation)
     if cls is tuple:
-        if not arguments and annotation is not tuple and annotation is not typing.Tuple:  # noqa: UP006
+        if not arguments and annotation is not tuple and annotation is not typing.Tuple:  # noqa: UP006 - users write it
             return tuple_shape(())
         if not arguments or arguments[-1] is Ellipsis:
             return list_shape(shape_of(arguments[0] if arguments else Any), tuple)

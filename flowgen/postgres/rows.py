@@ -29,7 +29,6 @@ __all__ = [
     "ScheduleChange",
     "ScheduleRow",
     "Session",
-    "StartedRow",
 ]
 
 
@@ -73,16 +72,6 @@ class NewRun:
     """JSON text, or None for a plain call."""
     owned: bool = False
     """Of a flush: insert it as already owned by this session, when nothing holds it back (see `adopted`)."""
-
-
-@attrs.frozen
-class StartedRow:
-    """What a start came to. For an attached run, `name` and `input` are the existing run's."""
-
-    run_id: UUID
-    attached: bool
-    name: str
-    input: str
 
 
 @attrs.frozen(kw_only=True)

@@ -102,7 +102,7 @@ def prepare(command: Command[Any], *, in_branch: bool, prologue: int | None, can
 
 def answer(leaf: Leaf, entry: Entry) -> Ended:
     """What the handler is sent for a recorded outcome. Raises CodecError when a value no longer fits its type."""
-    command: AnyCommand = leaf.command  # type: ignore[assignment]
+    command: AnyCommand = leaf.command  # type: ignore[assignment]  # as in `ask`
     match command:
         case Step() | Transaction():
             return steps.answer(leaf, command, entry)
