@@ -23,9 +23,9 @@ __all__ = ["Branch", "Composite", "Ended", "Join", "Leaf", "Names", "Opened", "P
 FlowObject: TypeAlias = Generator[Any, Any, Any] | Coroutine[Any, Any, Any]
 
 
-@attrs.frozen
+@attrs.define
 class Ended:
-    """How a branch ended: with a value, or with an error that is not None."""
+    """How a branch ended: with a value, or with an error that is not None. Never changed."""
 
     value: Any = None
     error: BaseException | None = None

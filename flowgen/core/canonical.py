@@ -19,7 +19,7 @@ from uuid import UUID
 
 import attrs
 
-from flowgen.core.trees import MAX_DEPTH, is_plain, show_type
+from flowgen.core.trees import MAX_DEPTH, show_type
 
 __all__ = ["canonical"]
 
@@ -29,9 +29,9 @@ _READABLE: Final = (UUID, Decimal, PurePath, timedelta)
 def canonical(value: object) -> str:
     """The canonical JSON of any value: keys sorted, ASCII, without spaces."""
     try:
-        return _write(value if is_plain(value) else _tree(value, 1))
-    except (ValueError, RecursionError):
-        # An int of more than 4300 digits.
+        return _write(value)
+    except (TypeError, ValueError, RecursionError):
+        # Something that JSON has no form for, keys that are no text, or an int of more than 4300 digits.
         return _write(_tree(value, 1))
 
 

@@ -7,8 +7,7 @@ progress of a task) goes through ports that the worker or the testing kit suppli
 from __future__ import annotations
 
 import sys
-from collections.abc import Generator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from contextvars import ContextVar
 from datetime import datetime
 from typing import Any, Generic, TypeVar, overload
@@ -88,18 +87,25 @@ class Logger:
 class Context(Generic[S]):
     """What is known of the run, for its handler. Missing data is None or the default, never an error."""
 
-    __slots__ = ("_facts", "_step", "_view", "logger")
+    __slots__ = ("_facts", "_logger", "_step", "_view")
 
     def __init__(self, facts: RunFacts, view: View, step: StepFacts | None = None) -> None:
         self._facts = facts
         self._view = view
         self._step = step
-        fields: dict[str, Any] = {"run_id": facts.run_id, "name": facts.name, "attempt": self.attempt}
-        if step is not None:
-            fields["step"] = step.key
-        if facts.correlation_id is not None:
-            fields["correlation_id"] = facts.correlation_id
-        self.logger = Logger(facts.log, View() if step is not None else view, fields)
+        self._logger: Logger | None = None
+
+    @property
+    def logger(self) -> Logger:
+        if self._logger is None:
+            facts, step = self._facts, self._step
+            fields: dict[str, Any] = {"run_id": facts.run_id, "name": facts.name, "attempt": self.attempt}
+            if step is not None:
+                fields["step"] = step.key
+            if facts.correlation_id is not None:
+                fields["correlation_id"] = facts.correlation_id
+            self._logger = Logger(facts.log, View() if step is not None else self._view, fields)
+        return self._logger
 
     # identity
 
@@ -316,21 +322,23 @@ class StepContext(Context[S]):
         self._step.report(report)
 
 
-_current: ContextVar[Context[Any]] = ContextVar("flowgen_context")
+_current: ContextVar[Context[Any] | Callable[[], Context[Any]]] = ContextVar("flowgen_context")
 
 
 def current() -> Context[Any]:
     """The context of the handler or step that is running. Raises LookupError outside of one."""
     try:
-        return _current.get()
+        found = _current.get()
     except LookupError:
         raise LookupError("no workflow or task is running here: current() works inside a handler or a step") from None
+    return found if isinstance(found, Context) else found()
 
 
 def current_or_detached(for_step: bool) -> Context[Any]:
     """The running context, of the class asked for; outside of a run one that knows nothing."""
-    context = _current.get(None)
-    if context is None:
+    try:
+        context = current()
+    except LookupError:
         kind: type[Context[Any]] = StepContext if for_step else Context
         return kind(RunFacts(run_id="", uuid=UUID(int=0)), View(), StepFacts(key="") if for_step else None)
     if for_step and not isinstance(context, StepContext):
@@ -338,14 +346,19 @@ def current_or_detached(for_step: bool) -> Context[Any]:
     return context
 
 
-@contextmanager
-def entered(context: Context[Any]) -> Generator[None]:
-    """Make `context` the current one within the block."""
-    token = _current.set(context)
-    try:
-        yield
-    finally:
-        _current.reset(token)
+class entered:  # noqa: N801 - used like a function, and faster than a generator of contextlib
+    """Make `context`, or what makes it when it is asked for, the current one within the block."""
+
+    __slots__ = ("_context", "_token")
+
+    def __init__(self, context: Context[Any] | Callable[[], Context[Any]]) -> None:
+        self._context = context
+
+    def __enter__(self) -> None:
+        self._token = _current.set(self._context)
+
+    def __exit__(self, *_: object) -> None:
+        _current.reset(self._token)
 
 
 def _step_name(step: object) -> str:

@@ -23,7 +23,6 @@ __all__ = [
     "ChildStart",
     "Completed",
     "Decision",
-    "Draft",
     "Failed",
     "Finish",
     "FunctionCall",
@@ -37,7 +36,7 @@ __all__ = [
 ]
 
 
-@attrs.frozen
+@attrs.define
 class FunctionCall:
     """Call a step's function, not before `not_before`, then give what it came to to `Execution.settle`."""
 
@@ -46,8 +45,8 @@ class FunctionCall:
     attempt: int
     max_attempts: int
     timeout: timedelta | None = None
-    not_before: datetime | None = None
     config: Mapping[str, Any] = attrs.field(factory=dict)
+    not_before: datetime | None = None
 
 
 @attrs.frozen
@@ -113,58 +112,27 @@ class Restarted:
 Finish: TypeAlias = Completed | Failed | Cancelled | Parked | Restarted
 
 
-@attrs.frozen(kw_only=True)
+@attrs.define(kw_only=True)
 class Decision:
-    """See the module's docstring for the order in which a shell carries it out."""
-
-    entries: tuple[Entry, ...] = ()
-    calls: tuple[FunctionCall, ...] = ()
-    children: tuple[ChildStart, ...] = ()
-    schedules: tuple[ScheduleRequest, ...] = ()
-    consumed: tuple[int, ...] = ()
-    """Ids of the inbox messages that `entries` record."""
-    checkpoint: int | None = None
-    """The CHECKPOINT entry closes a segment: its index becomes the base; this is the prologue."""
-    aborts: tuple[str, ...] = ()
-    """Keys of calls in flight that nobody wants any more."""
-    cancel_children: tuple[UUID, ...] = ()
-    hang_up: Waits | None = None
-    finish: Finish | None = None
-    warnings: tuple[str, ...] = ()
-
-
-@attrs.define
-class Draft:
-    """A decision in the making."""
+    """See the module's docstring for the order in which a shell carries it out. Whoever is given one owns it."""
 
     entries: list[Entry] = attrs.field(factory=list)
     calls: list[FunctionCall] = attrs.field(factory=list)
     children: list[ChildStart] = attrs.field(factory=list)
     schedules: list[ScheduleRequest] = attrs.field(factory=list)
     consumed: list[int] = attrs.field(factory=list)
+    """Ids of the inbox messages that `entries` record."""
     checkpoint: int | None = None
+    """The CHECKPOINT entry closes a segment: its index becomes the base; this is the prologue."""
     aborts: list[str] = attrs.field(factory=list)
+    """Keys of calls in flight that nobody wants any more."""
     cancel_children: list[UUID] = attrs.field(factory=list)
+    hang_up: Waits | None = None
+    finish: Finish | None = None
     warnings: list[str] = attrs.field(factory=list)
 
-    def decide(self, hang_up: Waits | None, finish: Finish | None) -> Decision:
-        """What is in here, unchangeable."""
-        return Decision(
-            entries=tuple(self.entries),
-            calls=tuple(self.calls),
-            children=tuple(self.children),
-            schedules=tuple(self.schedules),
-            consumed=tuple(self.consumed),
-            checkpoint=self.checkpoint,
-            aborts=tuple(self.aborts),
-            cancel_children=tuple(self.cancel_children),
-            hang_up=hang_up,
-            finish=finish,
-            warnings=tuple(self.warnings),
-        )
 
-
-@attrs.frozen
+@attrs.define
 class Returned:
     """A function returned `value`."""
 

@@ -42,6 +42,9 @@ class Driver:
         self.cancel_reason: str | None = None
         self.interrupted: set[int] = set()
         """Indexes of failures that no policy may retry: whether the call took effect is not known."""
+        self.cut: list[Leaf] = []
+        """The leaves that were cut off since the interpreter looked."""
+        self.warnings: list[str] = []
         self.refused: Entry | None = None
         """The outcome that does not fit the code, or cannot be read."""
         self._determinism = determinism
@@ -54,8 +57,6 @@ class Driver:
         self._early: dict[str, Entry] = {}
         self._segment: list[Entry] = []
         self._dead: set[str] = set()
-        self._cut: list[Leaf] = []
-        self._warnings: list[str] = []
         self._trail = Trail()
         self._root: Branch | None = None
         self._driving: Branch | None = None
@@ -82,15 +83,6 @@ class Driver:
     def is_dead(self, key: str) -> bool:
         """Whether the command of this key was cut off with its branch."""
         return key in self._dead
-
-    def take_cut(self) -> list[Leaf]:
-        """The leaves that were cut off since the last call."""
-        cut, self._cut = self._cut, []
-        return cut
-
-    def take_warnings(self) -> list[str]:
-        warnings, self._warnings = self._warnings, []
-        return warnings
 
     # events
 
@@ -156,7 +148,7 @@ class Driver:
         """Close every flow; one that cannot be closed is left behind."""
         # What finally blocks do now is no part of the run.
         self.view.replaying = True
-        if self._root is not None:
+        if self._root is not None and self._root.end is None:
             self._close(self._root)
 
     def _close(self, branch: Branch) -> None:
@@ -164,7 +156,7 @@ class Driver:
             for child in branch.waiting.children:
                 self._close(child)
         if branch.flow is not None and branch.end is None and not close_flow(branch.flow):
-            self._warnings.append(f"a handler swallows GeneratorExit at {location(branch.flow)} and cannot be closed")
+            self.warnings.append(f"a handler swallows GeneratorExit at {location(branch.flow)} and cannot be closed")
 
     # outcomes and branches
 
@@ -191,7 +183,7 @@ class Driver:
         self._check_kind(leaf, entry)
         if self._determinism == "strict":
             raise self._diverged(entry, leaf)
-        self._warnings.append(
+        self.warnings.append(
             f"{leaf.key} was recorded with other arguments than {leaf.command!r} at {location(leaf.branch.author)} has "
             'now; the recorded outcome is used (determinism="strict" would park the run)'
         )
@@ -268,7 +260,7 @@ class Driver:
         branch.cleanups += 1
         if branch.cleanups <= MAX_CLEANUPS:
             return False
-        self._warnings.append(
+        self.warnings.append(
             f"a handler went on for {MAX_CLEANUPS} commands after Cancelled was thrown in, at {location(branch.flow)}: "
             "it swallows Cancelled, and was closed. Let it pass: use except Exception, or raise again"
         )
@@ -317,7 +309,10 @@ class Driver:
     def _scope(self, branch: Branch) -> Names:
         scopes = branch.scopes
         depth = 1
-        for flow, name in inline_definitions(branch.flow):
+        inline = inline_definitions(branch.flow)
+        if not inline and len(scopes) == 1:
+            return scopes[0].names
+        for flow, name in inline:
             if depth >= len(scopes) or scopes[depth].flow is not flow:
                 del scopes[depth:]
                 scopes.append(Opened(flow, name, scopes[-1].names.inline(name)))
@@ -417,4 +412,4 @@ class Driver:
     def _cut_leaf(self, leaf: Leaf) -> None:
         del self.leaves[leaf.key]
         self._dead.add(leaf.key)
-        self._cut.append(leaf)
+        self.cut.append(leaf)

@@ -12,7 +12,7 @@ import attrs
 from flowgen.core import codec
 from flowgen.core.branches import Ended
 from flowgen.core.context import RunFacts
-from flowgen.core.decision import Cancelled, Completed, Draft, Failed, Finish, Parked, Restarted
+from flowgen.core.decision import Cancelled, Completed, Decision, Failed, Finish, Parked, Restarted
 from flowgen.core.definitions import Definition
 from flowgen.core.driver import Driver
 from flowgen.core.entries import Entry, EntryKind, Message, MessageKind
@@ -73,7 +73,7 @@ def obey(
     ending: Ending,
     order: Message,
     finish: Finish | None,
-    draft: Draft,
+    decision: Decision,
     undelivered: Sequence[Entry],
     next_index: int,
 ) -> Finish | None:
@@ -83,27 +83,27 @@ def obey(
         if not isinstance(finish, Parked):
             return finish
         who, why = str(said.get("by") or "operator"), str(said.get("reason") or "accepted")
-        set_aside(draft, [entry.index for entry in undelivered], why, who)
+        set_aside(decision, [entry.index for entry in undelivered], why, who)
         # Nobody will ask for them: the code that goes on makes children of its own.
         made = [entry for entry in undelivered if entry.kind == EntryKind.CHILD]
-        draft.cancel_children.extend(UUID(codec.decode(entry.value or '""')) for entry in made)
+        decision.cancel_children.extend(UUID(codec.decode(entry.value or '""')) for entry in made)
         return Restarted()
     who = str(said.get("who") or "client")
     if isinstance(finish, Completed | Cancelled):
         return finish
     if said.get("from_scratch"):
-        set_aside(draft, [], "retry from scratch", who, below=next_index)
+        set_aside(decision, [], "retry from scratch", who, below=next_index)
         ending.driver.cut_all()
         return Restarted()
     if isinstance(finish, Failed):
-        set_aside(draft, ending.driver.last_failed, "retry", who)
+        set_aside(decision, ending.driver.last_failed, "retry", who)
         return Restarted()
     return finish
 
 
-def set_aside(draft: Draft, indexes: Sequence[int], why: str, who: str, *, below: int = 0) -> None:
+def set_aside(decision: Decision, indexes: Sequence[int], why: str, who: str, *, below: int = 0) -> None:
     """Record that these entries, and all below `below`, answer no longer."""
     if indexes or below:
         value = set_aside_value(indexes, why, who, below=below)
         # Named, so that it is kept when the segment is closed: it may be about the prologue.
-        draft.entries.append(Entry(-1, EntryKind.SET_ASIDE, "", value=value, named=True))
+        decision.entries.append(Entry(-1, EntryKind.SET_ASIDE, "", value=value, named=True))

@@ -39,9 +39,12 @@ class OutcomeKind(IntEnum):
     CANCELLATION = 4
 
 
-@attrs.frozen
+@attrs.define
 class Entry:
-    """One fact of one run's history."""
+    """One fact of one run's history.
+
+    Whoever commits it fills in the three fields that only the store knows, each once; nobody else changes an entry.
+    """
 
     index: int
     """Its place; given when the flush is sent, -1 until then."""
@@ -55,42 +58,13 @@ class Entry:
     value: str | None = None
     """JSON text."""
     due_at: datetime | None = None
+    """By the committer for an entry with a `delay`, when it is durable."""
     delay: timedelta | None = None
     """Not stored: asks the database for `due_at` = its now + delay."""
     named: bool = False
     """The author gave the name, so a new segment keeps it."""
     recorded_at: datetime | None = None
-
-    def placed(self, index: int) -> Entry:
-        """The same entry at its place in the history."""
-        return Entry(
-            index,
-            self.kind,
-            self.key,
-            self.fingerprint,
-            self.status,
-            self.attempt,
-            self.value,
-            self.due_at,
-            self.delay,
-            self.named,
-        )
-
-    def recorded(self, at: datetime, due_at: datetime | None) -> Entry:
-        """The same entry as the store has it."""
-        return Entry(
-            self.index,
-            self.kind,
-            self.key,
-            self.fingerprint,
-            self.status,
-            self.attempt,
-            self.value,
-            due_at,
-            None,
-            self.named,
-            at,
-        )
+    """When it became durable, by the database's clock."""
 
 
 class MessageKind(IntEnum):

@@ -36,8 +36,8 @@ def _chain(flow: object) -> Iterator[tuple[object, CodeType]]:
 
 def inline_definitions(flow: object) -> list[tuple[object, str]]:
     """The definitions that the flow runs inline (`yield from checkout(...)`), outermost first, with their names."""
-    inner = getattr(flow, "gi_yieldfrom", None) or getattr(flow, "cr_await", None)
-    if inner is None:
+    inner = flow.gi_yieldfrom if isinstance(flow, GeneratorType) else getattr(flow, "cr_await", None)
+    if inner is None or getattr(inner, "gi_code", None) in _COMMAND_CODES:
         return []
     return [(each, defined_codes[code]) for each, code in _chain(inner) if code in defined_codes]
 

@@ -80,6 +80,8 @@ class History:
         cls, entries: Sequence[Entry], *, base: int = 0, prologue: int = 0, next_index: int | None = None
     ) -> History:
         """Sort the entries of a run, in index order, for replay. `base` 0 means that there is no checkpoint."""
+        if not entries and not base:
+            return cls([], [], None, 0, 0, max(next_index or 1, 1))
         aside, below = _set_aside(entries)
         if base < below:
             base = prologue = 0

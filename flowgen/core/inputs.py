@@ -40,7 +40,7 @@ def decode_input(definition: Definition[..., Any, Any], text: str) -> tuple[dict
         if isinstance(raw, list) and len(raw) == 2 and isinstance(raw[0], list) and isinstance(raw[1], dict):
             raw = binder.bind(tuple(raw[0]), raw[1])
         elif isinstance(raw, dict):
-            binder.bind(*binder.unbind(raw))
+            binder.check(raw)
         else:
             raw = binder.bind((raw,), {})
     except TypeError as error:

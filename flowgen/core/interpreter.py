@@ -26,7 +26,7 @@ from flowgen.core import codec, semantics
 from flowgen.core.branches import Leaf, Phase
 from flowgen.core.commands import Command
 from flowgen.core.context import Context, RunFacts, StepContext, StepFacts, View, entered
-from flowgen.core.decision import Decision, Draft, Failed, Finish, Parked, Result, Waits
+from flowgen.core.decision import Decision, Failed, Finish, Parked, Result, Waits
 from flowgen.core.definitions import Definition
 from flowgen.core.driver import Driver
 from flowgen.core.endings import Ending, finished, obey, overdue, set_aside
@@ -80,18 +80,18 @@ class Execution:
         kind = StepContext if definition.function.context is ContextKind.STEP and definition.is_handler else Context
         self.context: Context[Any] = kind(facts, self.view)
         self._input = input
-        self._entropy = entropy
+        self._mailbox: dict[str, list[Message]] = {}
+        self._asking = semantics.Asking(facts.schema, self._mailbox, entropy)
         self._driver = Driver(
             self.view, history, facts.max_payload, determinism=definition.options.determinism, yielded=yielded
         )
         self._states: dict[str, CommandState] = {}
-        self._mailbox: dict[str, list[Message]] = {}
         self._heard: set[int] = set()
         self._orders: list[Message] = []
         self._orphans: list[UUID] = []
         self._waiting = Waiting()
         # Recorded by an earlier owner: it is delivered with the rest of the history, and not asked for again.
-        self._cancel_asked = any(_is_cancellation(entry) for entry in history.ordered)
+        self._cancel_asked = bool(history.ordered) and any(map(_is_cancellation, history.ordered))
         self._begun = False
         self._delivering = -1
 
@@ -104,7 +104,8 @@ class Execution:
             now: the database's time, never ahead of it.
             delivered: entries that are durable now, in index order.
         """
-        draft = Draft()
+        decision = Decision()
+        driver = self._driver
         with entered(self.context):
             try:
                 if not self._begun:
@@ -112,19 +113,26 @@ class Execution:
                 for entry in delivered:
                     self._deliver(entry, replayed=False)
                 if self.finish is None:
-                    self._ask(now, draft)
+                    self._ask(now, decision)
             except Divergence as divergence:
                 self._park("diverged", divergence)
             except CodecError as error:
                 self._park("undecodable", error)
-            self._end(now, draft)
-        draft.warnings.extend(self._driver.take_warnings())
-        draft.cancel_children.extend(self._orphans)
-        self._orphans.clear()
-        for leaf in self._driver.take_cut():
-            self._cut(leaf, draft)
-        hang_up = self._hang_up() if self.finish is None and not draft.entries and not draft.calls else None
-        return draft.decide(hang_up, self.finish)
+            if driver.root_end is not None or self.deadline is not None or self.finish is not None or self._orders:
+                self._end(now, decision)
+        if driver.warnings:
+            decision.warnings, driver.warnings = driver.warnings, []
+        if self._orphans:
+            decision.cancel_children += self._orphans
+            self._orphans.clear()
+        if driver.cut:
+            cut, driver.cut = driver.cut, []
+            for leaf in cut:
+                self._cut(leaf, decision)
+        decision.finish = self.finish
+        if self.finish is None and not decision.entries and not decision.calls:
+            decision.hang_up = self._hang_up()
+        return decision
 
     def settle(self, key: str, result: Result) -> Entry | None:
         """The entry to commit for a call that ended; None when nobody wants it any more."""
@@ -159,7 +167,7 @@ class Execution:
         self._cancel_asked = True
         value = codec.encode({"reason": reason})
         entry = Entry(-1, EntryKind.OUTCOME, _CANCELLATION_KEY, None, OutcomeKind.CANCELLATION, value=value)
-        return Decision(entries=(entry,))
+        return Decision(entries=[entry])
 
     def close(self) -> None:
         """Drop the handler. Errors of a handler that refuses to be closed are contained."""
@@ -271,7 +279,7 @@ class Execution:
 
     # questions
 
-    def _ask(self, now: datetime, draft: Draft) -> None:
+    def _ask(self, now: datetime, decision: Decision) -> None:
         driver, waiting = self._driver, self._waiting
         if waiting:
             driver.fresh.extend(waiting.due(now))
@@ -280,28 +288,28 @@ class Execution:
         if self._cancel_asked and not driver.cancelled:
             # The cancellation is on its way: what is asked now would be cut, and a checkpoint would close it in.
             return
-        asking = semantics.Asking(
-            now, draft, _UNKNOWN, self.facts.schema, self._mailbox, self._entropy, driver.prologue
-        )
+        asking, leaves, states = self._asking, driver.leaves, self._states
+        asking.now, asking.decision, asking.prologue = now, decision, driver.prologue
         while driver.fresh:
             leaf = driver.fresh.popleft()
-            if driver.leaves.get(leaf.key) is not leaf or leaf.phase in (Phase.COMMITTING, Phase.CALLING):
+            if leaves.get(leaf.key) is not leaf or leaf.phase is Phase.COMMITTING or leaf.phase is Phase.CALLING:
                 continue
-            waiting.forget(leaf)
-            asking.state = self._states.get(leaf.key, _UNKNOWN)
+            if leaf.phase is Phase.WAITING:
+                waiting.forget(leaf)
+            asking.state = states.get(leaf.key, _UNKNOWN)
             semantics.ask(leaf, asking)
             if leaf.phase is Phase.WAITING:
                 waiting.note(leaf)
 
-    def _cut(self, leaf: Leaf, draft: Draft) -> None:
+    def _cut(self, leaf: Leaf, decision: Decision) -> None:
         """A leaf whose branch was cancelled: nobody wants its outcome."""
         self._waiting.forget(leaf)
         if leaf.phase is Phase.CALLING:
-            draft.aborts.append(leaf.key)
+            decision.aborts.append(leaf.key)
         state = self._states.pop(leaf.key, None)
         # A parked run is taken up again, and then waits for its children.
         if state is not None and state.child is not None and not isinstance(self.finish, Parked):
-            draft.cancel_children.append(state.child)
+            decision.cancel_children.append(state.child)
 
     def _hang_up(self) -> Waits | None:
         if not self._driver.leaves or self.busy:
@@ -310,7 +318,7 @@ class Execution:
 
     # ends
 
-    def _end(self, now: datetime, draft: Draft) -> None:
+    def _end(self, now: datetime, decision: Decision) -> None:
         """Make of the handler's end, the deadline and the operator's orders what the run comes to."""
         driver = self._driver
         late = self.deadline is not None and now >= self.deadline
@@ -323,18 +331,18 @@ class Execution:
             self.finish = overdue(ending, self.deadline)
             driver.cut_all()
         if self._orders:
-            self._obey(ending, draft)
+            self._obey(ending, decision)
         elif isinstance(self.finish, Failed) and self.finish.retry_after is not None:
             again = [index for index in driver.last_failed if index not in driver.interrupted]
-            set_aside(draft, again, "the run is tried again", "retry policy")
+            set_aside(decision, again, "the run is tried again", "retry policy")
 
-    def _obey(self, ending: Ending, draft: Draft) -> None:
+    def _obey(self, ending: Ending, decision: Decision) -> None:
         undelivered = self.history.ordered[self._delivering + 1 :]
         if self._driver.refused is not None:
             undelivered.insert(0, self._driver.refused)
         for order in self._orders:
-            draft.consumed.append(order.id)
-            self.finish = obey(ending, order, self.finish, draft, undelivered, self.view.next_sequence)
+            decision.consumed.append(order.id)
+            self.finish = obey(ending, order, self.finish, decision, undelivered, self.view.next_sequence)
         self._orders.clear()
 
     def _park(self, reason: str, problem: Divergence | CodecError) -> None:

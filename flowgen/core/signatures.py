@@ -56,6 +56,8 @@ class Binder:
             least -= 1
         needs_keyword = any(name not in self.defaults for name in self._keyword_only)
         self._least = least
+        # So many parameters, each passed by position or by name, and no other; -1 for any other signature.
+        self._simple = len(self._positional) if len(self._positional) == len(self.parameters) else -1
         self._most = -1 if needs_keyword else len(self._positional)
 
     def __repr__(self) -> str:
@@ -92,6 +94,11 @@ class Binder:
 
     def unbind(self, bound: Mapping[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """The (args, kwargs) to call with. Raises TypeError for a missing or unknown parameter."""
+        if len(bound) == self._simple:
+            try:
+                return tuple([bound[name] for name in self._positional]), {}
+            except KeyError:  # a name that is none of them: said below
+                pass
         self._check_known(bound)
         self._check_missing(bound)
         args: list[Any] = []
@@ -115,6 +122,12 @@ class Binder:
         if self._extra is not None:
             kwargs.update(bound.get(self._extra) or {})
         return tuple(args), kwargs
+
+    def check(self, bound: Mapping[str, Any]) -> None:
+        """Raises TypeError when no call would bind to this."""
+        args, kwargs = self.unbind(bound)
+        if len(bound) != self._simple:
+            self.bind(args, kwargs)
 
     @functools.cached_property
     def annotations(self) -> Mapping[str, Any]:

@@ -139,17 +139,22 @@ class Committer:
         self._tell(parts, result)
 
     def _tell(self, parts: Sequence[Part], result: FlushResult) -> None:
+        skipped, landed, due, now = result.skipped, result.landed, result.due, result.now
         for part in parts:
             run = part.run
-            if run.run_id in result.skipped:
+            if skipped and run.run_id in skipped:
                 put_back(run, part)
                 run.skips += 1
                 self.mark(run)
                 continue
-            if part.update is not None and run.run_id not in result.landed:
-                self._told.disowned(run)
-                continue
-            self._told.committed(part, _stamped(part, result.due, result.now), result.landed.get(run.run_id))
+            status = None
+            if part.update is not None:
+                status = landed.get(run.run_id)
+                if status is None:
+                    self._told.disowned(run)
+                    continue
+            _stamp(part, due, now)
+            self._told.committed(part, part.entries, status)
 
     async def _settle_unknown(self, parts: list[Part]) -> list[Part]:
         """After a lost answer: tell of the parts that did land, and give back those that did not.
@@ -215,14 +220,16 @@ class Committer:
         )
         if part.update == update:
             raise error
-        await self._send([Part(run, (), (), (), (), update)])
+        await self._send([Part(run, (), update=update)])
 
 
 def put_back(run: LiveRun, part: Part) -> None:
     """Give a part that was not committed back to its run, before what came since."""
     run.sending = run.leaving = False
     run.next_index -= len(part.entries)
-    run.entries[:0] = [entry.placed(-1) for entry in part.entries]
+    for entry in part.entries:
+        entry.index = -1
+    run.entries[:0] = part.entries
     run.children[:0] = part.children
     run.schedules[:0] = part.schedules
     run.consumed[:0] = part.consumed
@@ -243,8 +250,8 @@ def _batch(parts: Sequence[Part]) -> FlushBatch:
     )
 
 
-def _stamped(part: Part, due: Mapping[tuple[UUID, int], datetime], now: datetime) -> list[Entry]:
-    return [
-        entry.recorded(now, due.get((part.run.run_id, entry.index), entry.due_at) if due else entry.due_at)
-        for entry in part.entries
-    ]
+def _stamp(part: Part, due: Mapping[tuple[UUID, int], datetime], now: datetime) -> None:
+    for entry in part.entries:
+        entry.recorded_at = now
+        if entry.delay is not None:
+            entry.due_at, entry.delay = due[part.run.run_id, entry.index], None

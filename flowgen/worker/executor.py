@@ -10,24 +10,28 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import attrs
 
 from flowgen.core.context import StepContext, StepFacts, entered
 from flowgen.core.decision import FunctionCall, Raised, Result, Returned, TimedOut
 from flowgen.core.functions import ContextKind, Flavour
-from flowgen.core.interpreter import Execution
 from flowgen.worker.clock import monotonic
 from flowgen.worker.signals import AbortSignal
 from flowgen.worker.threads import Threads
 
-__all__ = ["Executor", "Lane", "RunningCall", "prepared"]
+if TYPE_CHECKING:
+    from flowgen.worker.live import LiveRun
+
+__all__ = ["Executor", "Lane", "RunningCall"]
 
 T = TypeVar("T")
 
 Settled = Callable[["RunningCall", Result | None], None]
 """Told the result of a call; None when the function was interrupted by a shutdown."""
+Report = Callable[["RunningCall", Mapping[str, Any]], object]
+"""Told what a function says of its progress, on the function's thread."""
 
 
 @attrs.define(eq=False)
@@ -35,9 +39,9 @@ class RunningCall:
     """One call from its submission to its end."""
 
     call: FunctionCall
-    execution: Execution
+    run: LiveRun
     settled: Settled
-    report: Callable[[Mapping[str, Any]], object]
+    report: Report
     signal: AbortSignal = attrs.field(factory=AbortSignal)
     over: bool = False
     """It has been settled or dropped; what the function still does is nobody's."""
@@ -47,6 +51,36 @@ class RunningCall:
     thread: bool = False
     replaced: bool = False
     """Its thread is stuck in the function, and another one took its place."""
+    _context: StepContext[Any] | None = None
+
+    def context(self) -> StepContext[Any]:
+        """The context of the function, made when it is first asked for."""
+        if self._context is None:
+            call = self.call
+            facts = StepFacts(
+                key=call.key,
+                attempt=call.attempt,
+                max_attempts=call.max_attempts,
+                config=call.config,
+                signal=self.signal,
+                report=self._reported,
+            )
+            self._context = self.run.execution.step_context(facts)
+        return self._context
+
+    def _reported(self, report: Mapping[str, Any]) -> None:
+        self.report(self, report)
+
+    def arguments(self) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """What the function is called with."""
+        command = self.call.command
+        args = command.args
+        if command.function.context is not ContextKind.NONE:
+            args = (self.context(), *args)
+        return args, dict(command.kwargs) if command.kwargs else {}
+
+
+AsyncCall = Callable[[RunningCall], Awaitable[Any]]
 
 
 @attrs.define(eq=False)
@@ -55,7 +89,7 @@ class Lane:
 
     size: int
     running: int = 0
-    waiting: deque[tuple[RunningCall, Callable[[], Awaitable[Any]]]] = attrs.field(factory=deque)
+    waiting: deque[tuple[RunningCall, AsyncCall]] = attrs.field(factory=deque)
 
 
 class Executor:
@@ -80,17 +114,17 @@ class Executor:
         self.pending += 1
         function = running.call.command.function
         if function.flavour is Flavour.ASYNC:
-            self._enter(running, lambda: self._call_async(running), self._tasks)
+            self._enter(running, _called, self._tasks)
             return
         running.thread = True
-        self._threads.submit(lambda: self._call(running), lambda value, error: self._ended(running, value, error))
+        self._threads.submit(self._call, running, self._ended)
 
-    def submit_to(self, lane: Lane, running: RunningCall, call: Callable[[], Awaitable[Any]]) -> None:
-        """Await `call()` as soon as there is room in the lane."""
+    def submit_to(self, lane: Lane, running: RunningCall, call: AsyncCall) -> None:
+        """Await `call(running)` as soon as there is room in the lane."""
         self.pending += 1
         self._enter(running, call, lane)
 
-    def _enter(self, running: RunningCall, call: Callable[[], Awaitable[Any]], lane: Lane) -> None:
+    def _enter(self, running: RunningCall, call: AsyncCall, lane: Lane) -> None:
         if lane.running < lane.size:
             self._start(running, call, lane)
         else:
@@ -100,7 +134,7 @@ class Executor:
         """Call `job` on a thread; for work that is awaited as a part of a task."""
         future: asyncio.Future[T] = self._loop.create_future()
 
-        def done(value: Any, error: BaseException | None) -> None:
+        def done(_: object, value: Any, error: BaseException | None) -> None:
             if future.done():
                 return
             if error is not None:
@@ -108,7 +142,7 @@ class Executor:
             else:
                 future.set_result(value)
 
-        self._threads.submit(job, done)
+        self._threads.submit(lambda _: job(), None, done)
         return future
 
     def abort(self, running: RunningCall, reason: str) -> None:
@@ -137,18 +171,12 @@ class Executor:
         running.begun_at = monotonic()
         if running.call.timeout is not None:
             self._loop.call_soon_threadsafe(self._arm, running)
-        context, args, kwargs = prepared(running)
-        with entered(context):
-            return running.call.command.function.fn(*args, **kwargs)
+        with entered(running.context):
+            return _called(running)
 
     # async functions, on the loop
 
-    async def _call_async(self, running: RunningCall) -> Any:
-        context, args, kwargs = prepared(running)
-        with entered(context):
-            return await running.call.command.function.fn(*args, **kwargs)
-
-    def _start(self, running: RunningCall, call: Callable[[], Awaitable[Any]], lane: Lane) -> None:
+    def _start(self, running: RunningCall, call: AsyncCall, lane: Lane) -> None:
         if running.over:
             self.pending -= 1
             return
@@ -157,11 +185,12 @@ class Executor:
         self._arm(running)
         running.task = self._loop.create_task(self._run(running, call, lane))
 
-    async def _run(self, running: RunningCall, call: Callable[[], Awaitable[Any]], lane: Lane) -> None:
+    async def _run(self, running: RunningCall, call: AsyncCall, lane: Lane) -> None:
         value: Any = None
         error: BaseException | None = None
         try:
-            value = await call()
+            with entered(running.context):
+                value = await call(running)
         except BaseException as raised:
             error = raised
         finally:
@@ -198,32 +227,15 @@ class Executor:
             return
         running.over = True
         self._disarm(running)
-        if isinstance(error, KeyboardInterrupt):
+        if error is None:
+            running.settled(running, Returned(value))
+        elif isinstance(error, KeyboardInterrupt):
             running.settled(running, None)
             self._interrupted()
-        elif error is not None:
-            running.settled(running, Raised(error))
         else:
-            running.settled(running, Returned(value))
+            running.settled(running, Raised(error))
 
 
-def prepared(running: RunningCall) -> tuple[StepContext[Any], tuple[Any, ...], dict[str, Any]]:
-    """The context of a call, and the arguments that its function gets."""
-    call = running.call
-    context = running.execution.step_context(
-        StepFacts(
-            key=call.key,
-            attempt=call.attempt,
-            max_attempts=call.max_attempts,
-            config=call.config,
-            signal=running.signal,
-            report=lambda report: _reported(running, report),
-        )
-    )
-    command = call.command
-    args = (context, *command.args) if command.function.context is not ContextKind.NONE else command.args
-    return context, args, dict(command.kwargs)
-
-
-def _reported(running: RunningCall, report: Mapping[str, Any]) -> None:
-    running.report(report)
+def _called(running: RunningCall) -> Any:
+    args, kwargs = running.arguments()
+    return running.call.command.function.fn(*args, **kwargs)

@@ -25,16 +25,16 @@ STAYS = frozenset({RunAction.CHECKPOINT, RunAction.SET})
 """Updates after which the run is still this session's."""
 
 
-@attrs.frozen
+@attrs.define(eq=False)
 class Part:
     """What one commit holds of one run."""
 
     run: LiveRun
     entries: Sequence[Entry]
-    children: Sequence[NewRun]
-    schedules: Sequence[ScheduleChange]
-    consumed: Sequence[int]
-    update: RunUpdate | None
+    children: Sequence[NewRun] = ()
+    schedules: Sequence[ScheduleChange] = ()
+    consumed: Sequence[int] = ()
+    update: RunUpdate | None = None
 
     @property
     def rows(self) -> int:
@@ -76,19 +76,25 @@ class LiveRun:
     armed: datetime | None = None
     """When its next timer here fires."""
 
-    @property
-    def run_id(self) -> UUID:
-        return self.claimed.run_id
+    run_id: UUID = attrs.field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self.run_id = self.claimed.run_id
 
     @property
     def dirty(self) -> bool:
-        return bool(self.entries or self.update is not None)
+        return self.update is not None or bool(self.entries)
 
     def take(self) -> Part:
         """What is to be committed now, with its indexes. The caller sends it, and nothing else of this run."""
-        entries = [entry.placed(self.next_index + place) for place, entry in enumerate(self.entries)]
-        self.next_index += len(entries)
-        update = self.update
+        entries, update = self.entries, self.update
+        for entry in entries:
+            entry.index = self.next_index
+            self.next_index += 1
+        self.sending = True
+        if update is None and self.prologue is None and not self.children and not self.schedules and not self.consumed:
+            self.entries = []
+            return Part(self, entries)
         if self.prologue is not None:
             base = next(entry.index for entry in entries if entry.kind == EntryKind.CHECKPOINT)
             if update is None:
@@ -97,6 +103,5 @@ class LiveRun:
         part = Part(self, entries, self.children, self.schedules, self.consumed, update)
         self.entries, self.children, self.schedules, self.consumed = [], [], [], []
         self.update = self.prologue = None
-        self.sending = True
         self.leaving = update is not None and update.action not in STAYS
         return part

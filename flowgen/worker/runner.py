@@ -125,6 +125,9 @@ class Runner:
             running = run.calls.pop(key, None)
             if running is not None:
                 self.agents.executor.abort(running, "its branch was cancelled")
+        if not run.decisions and not decision.cancel_children:
+            self._commit(run, decision)
+            return
         run.decisions.append(decision)
         if len(run.decisions) == 1:
             self._next_decision(run)
@@ -150,27 +153,31 @@ class Runner:
         if run.stopping is not None and decision.finish is None:
             self._stop(run, run.stopping)
             return
-        apart = {child.key: child for child in decision.children if child.command.options.id is not None}
-        entries = [each for each in decision.entries if each.key not in apart] if apart else decision.entries
-        run.entries.extend(entries)
-        run.consumed.extend(decision.consumed)
-        run.children.extend(self.maker.child(run, child) for child in decision.children if child.key not in apart)
-        run.schedules.extend(self.maker.schedule(request) for request in decision.schedules)
-        if decision.checkpoint is not None:
-            run.prologue = decision.checkpoint
+        if decision.entries or decision.consumed:
+            self._record(run, decision)
         if decision.finish is not None:
             self._finish(run, decision.finish)
-        else:
-            for entry in decision.entries:
-                if entry.key in apart:
-                    self.agents.attacher.submit(run, self.maker.child(run, apart[entry.key]), entry)
-            for call in decision.calls:
-                self._call(run, call)
-            if decision.hang_up is not None and not run.sending and not run.entries:
-                run.update = hanging_up(run, decision.hang_up)
-            self._arm(run)
-        if run.dirty:
-            self.agents.committer.mark(run)
+            return
+        for call in decision.calls:
+            self._call(run, call)
+        if decision.hang_up is not None and not run.sending and not run.entries:
+            run.update = hanging_up(run, decision.hang_up)
+        self._arm(run)
+        self.agents.committer.mark(run)
+
+    def _record(self, run: LiveRun, decision: Decision) -> None:
+        """What is committed with the entries of a decision; children with an author's id go their own way."""
+        apart = {child.key: child for child in decision.children if child.command.options.id is not None}
+        for entry in decision.entries:
+            if entry.key not in apart:
+                run.entries.append(entry)
+            elif decision.finish is None:
+                self.agents.attacher.submit(run, self.maker.child(run, apart[entry.key]), entry)
+        run.consumed += decision.consumed
+        run.children += [self.maker.child(run, child) for child in decision.children if child.key not in apart]
+        run.schedules += [self.maker.schedule(request) for request in decision.schedules]
+        if decision.checkpoint is not None:
+            run.prologue = decision.checkpoint
 
     def _finish(self, run: LiveRun, finish: Finish) -> None:
         """The last part of a run: what it came to."""
@@ -189,12 +196,7 @@ class Runner:
             later = attrs.evolve(call, not_before=None)
             self.agents.timers.at(call.not_before, lambda: self._call_later(run, later))
             return
-        running = RunningCall(
-            call,
-            run.execution,
-            lambda running, result: self._settled(run, running, result),
-            lambda report: self.agents.loop.call_soon_threadsafe(self._report, run, report),
-        )
+        running = RunningCall(call, run, self._settled, self._reported)
         run.calls[call.key] = running
         if isinstance(call.command, Transaction):
             self.agents.transactor.submit(run, running)
@@ -205,23 +207,29 @@ class Runner:
         if not run.gone and run.execution.calling(call.key):
             self._call(run, call)
 
-    def _settled(self, run: LiveRun, running: RunningCall, result: Result | None) -> None:
+    def _settled(self, running: RunningCall, result: Result | None) -> None:
+        run = running.run
         run.calls.pop(running.call.key, None)
         if run.gone:
             return
         if result is not None:
             entry = run.execution.settle(running.call.key, result)
             if entry is not None:
-                if len(entry.value or "") > SIZE_WARNING:
+                if entry.value is not None and len(entry.value) > SIZE_WARNING:
                     self.agents.log.warning(
                         "%s: the result of %s has %d MiB of JSON; store it elsewhere and return a reference",
                         run.claimed.name,
                         entry.key,
-                        len(entry.value or "") >> 20,
+                        len(entry.value) >> 20,
                     )
                 run.entries.append(entry)
                 self.agents.committer.mark(run)
-        self._stop_if_still(run)
+        if run.stopping is not None:
+            self._stop_if_still(run)
+
+    def _reported(self, running: RunningCall, report: Mapping[str, Any]) -> None:
+        """On the thread of a function."""
+        self.agents.loop.call_soon_threadsafe(self._report, running.run, report)
 
     def _report(self, run: LiveRun, report: Mapping[str, Any]) -> None:
         if not run.gone and run.update is None:
@@ -251,8 +259,7 @@ class Runner:
             self._stop(run, run.stopping)
         else:
             self._go(run, entries)
-        if run.dirty and not run.gone:
-            self.agents.committer.mark(run)
+        self.agents.committer.mark(run)
 
     def _left(self, run: LiveRun, landed: int, part: Part) -> None:
         """The run is not ours any more: it hung up, ended or was released."""

@@ -9,15 +9,18 @@ from flowgen.errors import Cancelled
 __all__ = ["AbortSignal"]
 
 
+_lock = threading.Lock()
+"""One for all signals: it is held for an instant, and a signal is made for each call."""
+
+
 class AbortSignal:
     """`ctx.signal`. Aborted once, with the first reason."""
 
-    __slots__ = ("_event", "_lock", "reason")
+    __slots__ = ("_event", "reason")
 
     def __init__(self) -> None:
         self.reason: str | None = None
         self._event: threading.Event | None = None
-        self._lock = threading.Lock()
 
     @property
     def aborted(self) -> bool:
@@ -25,7 +28,7 @@ class AbortSignal:
 
     def abort(self, reason: str) -> None:
         """Tell the function that its result is not wanted: cancelled, timeout, shutdown or lost lease."""
-        with self._lock:
+        with _lock:
             if self.reason is None:
                 self.reason = reason
             if self._event is not None:
@@ -33,7 +36,7 @@ class AbortSignal:
 
     def wait(self, timeout: float | None = None) -> bool:
         """Block until aborted, for at most `timeout` seconds; returns `aborted`."""
-        with self._lock:
+        with _lock:
             if self.reason is not None:
                 return True
             if self._event is None:

@@ -2,6 +2,10 @@
 
 A function that outlives its timeout keeps its thread; another thread takes its place, and the late one ends when its
 function does. So a stuck function never takes a slot from the others for good.
+
+Only the event loop's thread submits, and only it counts: a call costs no lock. The other threads share with it a queue,
+a deque and a flag, each of which changes in one step. A thread adds its result before it looks at the flag, and the
+loop lowers the flag before it looks at the results: so a result is never left lying.
 """
 
 from __future__ import annotations
@@ -15,8 +19,8 @@ from typing import Any, TypeAlias
 
 __all__ = ["Threads"]
 
-Job: TypeAlias = Callable[[], Any]
-Done: TypeAlias = Callable[[Any, BaseException | None], None]
+Job: TypeAlias = Callable[[Any], Any]
+Done: TypeAlias = Callable[[Any, Any, BaseException | None], None]
 
 
 class Threads:
@@ -26,85 +30,67 @@ class Threads:
         self._size = size
         self._loop = loop
         self._name = name
-        self._queue: SimpleQueue[tuple[Job, Done] | None] = SimpleQueue()
-        self._finished: deque[tuple[Done, Any, BaseException | None]] = deque()
-        self._lock = threading.Lock()
+        self._queue: SimpleQueue[tuple[Job, Any, Done] | None] = SimpleQueue()
+        self._finished: deque[tuple[Done, Any, Any, BaseException | None]] = deque()
         self._waking = False
         self._threads = 0
         self._surplus = 0
-        self._idle = 0
+        self._pending = 0
+        """Jobs that were submitted and are not known to have ended."""
 
-    def submit(self, job: Job, done: Done) -> None:
-        """Call `job` on a thread, then `done(value, error)` on the event loop."""
-        with self._lock:
-            if self._idle > self._queue.qsize() or self._threads >= self._size + self._surplus:
-                start = False
-            else:
-                self._threads += 1
-                start = True
-        self._queue.put((job, done))
-        if start:
-            threading.Thread(target=self._work, name=self._name, daemon=True).start()
+    def submit(self, job: Job, argument: Any, done: Done) -> None:
+        """Call `job(argument)` on a thread, then `done(argument, value, error)` on the event loop."""
+        self._pending += 1
+        self._queue.put((job, argument, done))
+        if self._threads < self._pending and self._threads < self._size + self._surplus:
+            self._start()
 
     def replace_one(self) -> None:
         """A function is stuck: let one more thread take its place until it comes back."""
-        with self._lock:
-            self._surplus += 1
-            start = self._queue.qsize() > 0
-            if start:
-                self._threads += 1
-        if start:
-            threading.Thread(target=self._work, name=self._name, daemon=True).start()
+        self._surplus += 1
+        if self._threads < self._pending:
+            self._start()
 
     def restore_one(self) -> None:
         """The stuck function came back: one thread too many ends."""
-        with self._lock:
-            self._surplus -= 1
-            surplus = self._threads > self._size + self._surplus
-        if surplus:
+        self._surplus -= 1
+        if self._threads > self._size + self._surplus:
+            self._threads -= 1
             self._queue.put(None)
 
     def close(self) -> None:
         """Let every thread end after its function."""
-        with self._lock:
-            threads = self._threads
-        for _ in range(threads):
+        for _ in range(self._threads):
             self._queue.put(None)
+        self._threads = 0
+
+    def _start(self) -> None:
+        self._threads += 1
+        threading.Thread(target=self._work, name=self._name, daemon=True).start()
 
     def _work(self) -> None:
-        while True:
-            with self._lock:
-                self._idle += 1
-            item = self._queue.get()
-            with self._lock:
-                self._idle -= 1
-                if item is None:
-                    self._threads -= 1
-                    return
-            job, done = item
+        while (item := self._queue.get()) is not None:
+            job, argument, done = item
             value: Any = None
             error: BaseException | None = None
             try:
-                value = job()
+                value = job(argument)
             except BaseException as raised:
                 error = raised
-            self._hand_over(done, value, error)
-
-    def _hand_over(self, done: Done, value: Any, error: BaseException | None) -> None:
-        self._finished.append((done, value, error))
-        with self._lock:
-            if self._waking:
-                return
-            self._waking = True
-        try:
-            self._loop.call_soon_threadsafe(self._deliver)
-        except RuntimeError:  # the loop is closed: nobody waits for the result
-            pass
+            self._finished.append((done, argument, value, error))
+            if not self._waking:
+                self._waking = True
+                try:
+                    self._loop.call_soon_threadsafe(self._deliver)
+                except RuntimeError:  # the loop is closed: nobody waits for the result
+                    pass
+            # What a thread keeps while it waits for its next call would live as long.
+            del item, job, argument, done, value, error
 
     def _deliver(self) -> None:
-        with self._lock:
-            self._waking = False
+        self._waking = False
         finished = self._finished
         while finished:
-            done, value, error = finished.popleft()
-            done(value, error)
+            self._pending -= 1
+            done, argument, value, error = finished.popleft()
+            done(argument, value, error)

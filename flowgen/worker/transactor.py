@@ -12,6 +12,8 @@ import secrets
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
+import attrs
+
 from flowgen.core.context import entered
 from flowgen.core.decision import Returned, TimedOut
 from flowgen.core.entries import Entry, EntryKind, OutcomeKind
@@ -20,7 +22,7 @@ from flowgen.core.functions import Flavour
 from flowgen.errors import CodecError, DatabaseError, FlowgenError, LeaseLost
 from flowgen.postgres import database, transactions, troubles
 from flowgen.postgres import entries as entries_room
-from flowgen.worker.executor import Executor, Lane, RunningCall, prepared
+from flowgen.worker.executor import Executor, Lane, RunningCall
 from flowgen.worker.link import Link, backoff
 from flowgen.worker.live import LiveRun, Part
 from flowgen.worker.sessions import SessionHolder
@@ -75,7 +77,7 @@ class Transactor:
 
     def submit(self, run: LiveRun, running: RunningCall) -> None:
         """Call the function of a Transaction and commit its outcome with its writes."""
-        self._executor.submit_to(self._lane, running, lambda: self._transact(run, running))
+        self._executor.submit_to(self._lane, running, lambda running: self._transact(run, running))
 
     async def close(self) -> None:
         """Close the idle connections."""
@@ -124,18 +126,17 @@ class Transactor:
                 await self._discard(conn, is_async)
 
     async def _called(self, conn: Any, is_async: bool, running: RunningCall) -> Any:
-        context, args, kwargs = prepared(running)
+        args, kwargs = running.arguments()
         fn = running.call.command.function.fn
 
         def call() -> Any:
-            with entered(context):
+            with entered(running.context):
                 return fn(conn, *args, **kwargs)
 
         try:
             if not is_async:
                 return await self._executor.in_thread(call)
-            with entered(context):
-                return await fn(conn, *args, **kwargs)
+            return await fn(conn, *args, **kwargs)
         except Exception as error:
             cause = troubles.trouble(conn, error)
             if cause is not None:
@@ -155,7 +156,7 @@ class Transactor:
         if entry.kind != EntryKind.OUTCOME or entry.status != OutcomeKind.VALUE:
             run.execution.retract(key)
             raise _refusal(entry)
-        entry = entry.placed(run.next_index)
+        entry = attrs.evolve(entry, index=run.next_index)
         run.sending = True
         try:
             recorded = await self._commit(run, conn, is_async, token, entry)
@@ -172,7 +173,7 @@ class Transactor:
         run.next_index += 1
         running.over = True
         run.calls.pop(key, None)
-        self._committed(Part(run, [recorded], (), (), (), None), [recorded], None)
+        self._committed(Part(run, [recorded]), [recorded], None)
         return True
 
     async def _commit(self, run: LiveRun, conn: Any, is_async: bool, token: str, entry: Entry) -> Entry | None:
@@ -189,7 +190,7 @@ class Transactor:
                 raise
             self._session.trouble(broken.error, 1)
             now = self._session.clock.now()
-        return entry.recorded(now, entry.due_at)
+        return attrs.evolve(entry, recorded_at=now)
 
     async def _landed(self, run: LiveRun, entry: Entry) -> bool:
         """Whether a commit whose answer was lost is there. What is still under way is refused from now on."""

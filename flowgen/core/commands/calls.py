@@ -42,21 +42,23 @@ class _Call(Command[T_co]):
     args: tuple[Any, ...]
     kwargs: tuple[tuple[str, Any], ...]
     options: StepOptions  # pyright: ignore[reportIncompatibleVariableOverride] - frozen
-
-    @property
-    def function(self) -> Function:
-        """The described function; its binder knows only the parameters that the caller passes."""
-        raise NotImplementedError  # each subclass says which parameters the engine supplies
+    function: Function
+    """The described function; its binder knows only the parameters that the caller passes."""
 
     @property
     def target(self) -> str:
-        if is_definition(self.fn):
-            return self.fn.name
+        fn = self.fn
+        if isinstance(fn, Definition):
+            return fn.name
         return self.function.name or self.options.name or ""
 
     @property
+    def default_name(self) -> str:
+        return self.target
+
+    @property
     def arguments(self) -> Mapping[str, Any]:
-        return self.function.binder.bind(self.args, dict(self.kwargs))
+        return self.function.binder.bind(self.args, dict(self.kwargs) if self.kwargs else {})
 
     def _shown(self) -> list[str]:
         return shown_call(self.target or repr(self.fn), self.args, self.kwargs)
@@ -70,6 +72,7 @@ class Step(_Call[T_co]):
     args: tuple[Any, ...]
     kwargs: tuple[tuple[str, Any], ...]
     options: StepOptions
+    function: Function
     kind = "step"
 
     @overload
@@ -83,23 +86,10 @@ class Step(_Call[T_co]):
         set_field(self, "args", args)
         set_field(self, "kwargs", tuple(sorted(kwargs.items())) if kwargs else ())
         set_field(self, "options", NO_STEP_OPTIONS)
-        if isinstance(fn, Definition):
-            if fn.is_handler:
-                sort = "workflow" if fn.kind is RunKind.WORKFLOW else "generator task"
-                raise DefinitionError(
-                    f"Step({fn.name}): a {sort} is not a step; use Invoke({fn.name}, ...) for a child run, or "
-                    f"call it inline: {_inline(fn.function)}"
-                )
-        elif describe(fn).flavour in _GENERATORS:
-            function = describe(fn)
-            raise DefinitionError(
-                f"Step({function.qualname}): a generator function is not a step; decorate it and use Invoke for a "
-                f"child run, or run it inline: {_inline(function)}"
-            )
-
-    @property
-    def function(self) -> Function:
-        return self.fn.function if is_definition(self.fn) else describe(self.fn)
+        function = fn.function if isinstance(fn, Definition) else describe(fn)
+        set_field(self, "function", function)
+        if function.flavour in _GENERATORS or (function.flavour is Flavour.ASYNC and is_handler(fn)):
+            raise DefinitionError(_no_step(fn, function))
 
     def opts(
         self,
@@ -126,6 +116,7 @@ class Transaction(_Call[T_co]):
     args: tuple[Any, ...]
     kwargs: tuple[tuple[str, Any], ...]
     options: StepOptions
+    function: Function
     kind = "transaction"
 
     @overload
@@ -145,15 +136,13 @@ class Transaction(_Call[T_co]):
         set_field(self, "args", args)
         set_field(self, "kwargs", tuple(sorted(kwargs.items())) if kwargs else ())
         set_field(self, "options", NO_STEP_OPTIONS)
-        if self.function.flavour in _GENERATORS or (is_definition(fn) and fn.is_handler):
+        function = describe(fn.fn if isinstance(fn, Definition) else fn, skip=1)
+        set_field(self, "function", function)
+        if function.flavour in _GENERATORS or is_handler(fn):
             raise DefinitionError(
-                f"Transaction({self.function.qualname}): its function takes a connection and returns a value; it must "
+                f"Transaction({function.qualname}): its function takes a connection and returns a value; it must "
                 "not be a workflow or a generator"
             )
-
-    @property
-    def function(self) -> Function:
-        return describe(self.fn.fn if is_definition(self.fn) else self.fn, skip=1)
 
     def opts(
         self,
@@ -165,6 +154,24 @@ class Transaction(_Call[T_co]):
     ) -> Self:
         """The same transaction with options; see `Step.opts`."""
         return self._with(step_options(self.options, given_name(name), retry, timeout, None, config))
+
+
+def is_handler(fn: object) -> bool:
+    """Whether it is a definition whose function yields commands."""
+    return is_definition(fn) and fn.is_handler
+
+
+def _no_step(fn: Any, function: Function) -> str:
+    if not is_definition(fn):
+        return (
+            f"Step({function.qualname}): a generator function is not a step; decorate it and use Invoke for a "
+            f"child run, or run it inline: {_inline(function)}"
+        )
+    sort = "workflow" if fn.kind is RunKind.WORKFLOW else "generator task"
+    return (
+        f"Step({fn.name}): a {sort} is not a step; use Invoke({fn.name}, ...) for a child run, or "
+        f"call it inline: {_inline(function)}"
+    )
 
 
 def _inline(function: Function) -> str:

@@ -42,14 +42,16 @@ __all__ = ["SKIPPABLE", "Asking", "answer", "ask", "is_composite", "open_composi
 SKIPPABLE = frozenset({"now", "uuid", "random"})
 """Kinds whose recorded outcomes may be left unasked by changed code."""
 
+_COMPOSITES = (Gather, Scope)
+
 
 def is_composite(command: Command[Any]) -> bool:
     """Whether the command is made from branches and has no outcome of its own in the history."""
-    return isinstance(command, Gather | Scope)
+    return isinstance(command, _COMPOSITES)
 
 
 def ask(leaf: Leaf, asking: Asking) -> None:
-    """Say in `asking.draft` what a command without an outcome needs now, and set the leaf's phase."""
+    """Say in `asking.decision` what a command without an outcome needs now, and set the leaf's phase."""
     command: AnyCommand = leaf.command  # type: ignore[assignment]  # the interpreter lets no other class in
     match command:
         case Step() | Transaction():

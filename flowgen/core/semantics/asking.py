@@ -1,4 +1,4 @@
-"""What the modules of meanings are given to ask with; they write into `draft` and set the leaf's phase."""
+"""What the modules of meanings are given to ask with; they write into `decision` and set the leaf's phase."""
 
 from __future__ import annotations
 
@@ -8,31 +8,32 @@ from datetime import datetime
 import attrs
 
 from flowgen.core.branches import Leaf, Phase
-from flowgen.core.decision import Draft
+from flowgen.core.decision import Decision
 from flowgen.core.entries import Entry, EntryKind, Message, OutcomeKind
 from flowgen.core.history import CommandState
 
 __all__ = ["Asking", "outcome"]
 
 
-@attrs.define
+@attrs.define(eq=False)
 class Asking:
-    """One question. `state` is what is recorded of the command so far."""
+    """The questions of one run; the interpreter fills in what differs from one to the next."""
 
-    now: datetime
-    draft: Draft
-    state: CommandState
     schema: str
     """The ids of runs with a caller's id are derived from it."""
     mailbox: Mapping[str, list[Message]]
     entropy: Callable[[int], bytes]
     """Random bytes; recorded before anybody sees them."""
-    prologue: int | None
+    now: datetime = attrs.field(init=False)
+    decision: Decision = attrs.field(init=False)
+    state: CommandState = attrs.field(init=False)
+    """What is recorded of the command so far."""
+    prologue: int | None = attrs.field(default=None, init=False)
     """Where the prologue ended; None when the handler has not read its checkpoint."""
 
     def record(self, leaf: Leaf, entry: Entry) -> None:
         """Commit an entry of the leaf; it is asked again, or answered, when the entry is delivered."""
-        self.draft.entries.append(entry)
+        self.decision.entries.append(entry)
         leaf.phase = Phase.COMMITTING
 
     def wait(self, leaf: Leaf, due_at: datetime | None = None, message_key: str | None = None) -> None:

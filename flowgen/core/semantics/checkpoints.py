@@ -46,5 +46,5 @@ def ask(leaf: Leaf, command: Checkpoint, asking: Asking) -> None:
     if leaf.text is None:
         asking.record(leaf, outcome(leaf, OutcomeKind.VALUE, "null"))
         return
-    asking.draft.checkpoint = asking.prologue
+    asking.decision.checkpoint = asking.prologue
     asking.record(leaf, Entry(-1, EntryKind.CHECKPOINT, leaf.key, value=leaf.text))

@@ -40,7 +40,7 @@ def _new_id(asking: Asking, id: str | None) -> UUID:
 def ask_invoke(leaf: Leaf, command: Invoke[Any], asking: Asking) -> None:
     if asking.state.child is None:
         run_id = _new_id(asking, command.options.id)
-        asking.draft.children.append(ChildStart(leaf.key, command, run_id, leaf.text or "{}"))
+        asking.decision.children.append(ChildStart(leaf.key, command, run_id, leaf.text or "{}"))
         made = Entry(
             -1,
             EntryKind.CHILD,
@@ -56,7 +56,7 @@ def ask_invoke(leaf: Leaf, command: Invoke[Any], asking: Asking) -> None:
 
 def ask_start(leaf: Leaf, command: Start[Any], asking: Asking) -> None:
     run_id = _new_id(asking, command.options.id)
-    asking.draft.children.append(ChildStart(leaf.key, command, run_id, leaf.text or "{}"))
+    asking.decision.children.append(ChildStart(leaf.key, command, run_id, leaf.text or "{}"))
     ref = {"run_id": str(run_id), "id": command.options.id}
     asking.record(leaf, outcome(leaf, OutcomeKind.VALUE, json.dumps(ref)))
 
@@ -79,12 +79,12 @@ def _ask_for_end(leaf: Leaf, message_key: str, child: UUID, on_timeout: str, ask
     if message is not None:
         if isinstance(leaf.command, Invoke):
             messages.remove(message)
-            asking.draft.consumed.append(message.id)
+            asking.decision.consumed.append(message.id)
         # What Wait was told stays in the inbox, for a second Wait and for a retry, until the run ends.
         asking.record(leaf, _end(leaf, message))
     elif due_at is not None and due_at <= asking.now:
         if on_timeout == "cancel":
-            asking.draft.cancel_children.append(child)
+            asking.decision.cancel_children.append(child)
         asking.record(leaf, outcome(leaf, OutcomeKind.TIMEOUT, None))
     else:
         asking.wait(leaf, due_at, message_key)

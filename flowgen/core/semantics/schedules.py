@@ -18,5 +18,5 @@ def prepare(command: Schedule) -> str:
 
 
 def ask(leaf: Leaf, command: Schedule | Unschedule, asking: Asking) -> None:
-    asking.draft.schedules.append(ScheduleRequest(command, leaf.text or "{}"))
+    asking.decision.schedules.append(ScheduleRequest(command, leaf.text or "{}"))
     asking.record(leaf, outcome(leaf, OutcomeKind.VALUE, "null"))

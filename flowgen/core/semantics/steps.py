@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any
 
@@ -50,10 +51,14 @@ def policy(command: Step[Any] | Transaction[Any]) -> Retry:
     return command.fn.options.retry if isinstance(command.fn, Definition) else DEFAULT_STEP
 
 
-def _timeout(command: Step[Any] | Transaction[Any]) -> timedelta | None:
-    if command.options.timeout is not None:
-        return command.options.timeout
-    return command.fn.options.timeout if isinstance(command.fn, Definition) else None
+def terms(command: Step[Any] | Transaction[Any]) -> tuple[int, timedelta | None, Mapping[str, Any]]:
+    """How often it is tried at the most, its timeout and its configuration: the command's, else the task's."""
+    own, fn = command.options, command.fn
+    if not isinstance(fn, Definition):
+        return (own.retry or DEFAULT_STEP).max_attempts, own.timeout, own.config
+    task = fn.options
+    config = {**task.config, **own.config} if own.config else task.config
+    return (own.retry or task.retry).max_attempts, own.timeout or task.timeout, config
 
 
 def ask(leaf: Leaf, command: Step[Any] | Transaction[Any], asking: Asking) -> None:
@@ -71,20 +76,8 @@ def ask(leaf: Leaf, command: Step[Any] | Transaction[Any], asking: Asking) -> No
     if command.options.at_most_once and state.started != attempt:
         asking.record(leaf, Entry(-1, EntryKind.STARTED, leaf.key, leaf.fingerprint, attempt=attempt))
         return
-    task = command.fn if isinstance(command.fn, Definition) else None
-    config = command.options.config if task is None else {**task.options.config, **command.options.config}
     leaf.phase = Phase.CALLING
-    asking.draft.calls.append(
-        FunctionCall(
-            leaf.key,
-            command,
-            attempt,
-            policy(command).max_attempts,
-            _timeout(command),
-            not_before,
-            config,
-        )
-    )
+    asking.decision.calls.append(FunctionCall(leaf.key, command, attempt, *terms(command), not_before))
 
 
 def _interrupted(leaf: Leaf, attempt: int, asking: Asking) -> None:

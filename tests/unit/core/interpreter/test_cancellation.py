@@ -61,7 +61,7 @@ def test_a_call_in_flight_is_aborted_and_its_late_result_refused() -> None:
     assert late is not None
     execution.retract("work")
     decision = execution.advance(bench.now, [attrs.evolve(entry, index=1)])
-    assert decision.aborts == ("work",)
+    assert decision.aborts == ["work"]
     assert execution.settle("work", Returned("late")) is None
     assert not execution.calling("work")
 
@@ -77,7 +77,7 @@ def test_nothing_new_is_asked_while_it_is_on_its_way() -> None:
     first = execution.settle("work", Returned("x"))
     assert first is not None
     decision = execution.advance(bench.now, [attrs.evolve(first, index=1)])
-    assert (decision.calls, decision.entries, decision.hang_up) == ((), (), None)
+    assert (decision.calls, decision.entries, decision.hang_up) == ([], [], None)
     decision = execution.advance(bench.now, [attrs.evolve(cancellation, index=2)])
     assert decision.finish == CancelledRun(None)
 

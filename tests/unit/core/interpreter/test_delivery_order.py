@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import attrs
 import pytest
 
 from flowgen.core.commands import Flow, Gather, Step
@@ -35,7 +36,7 @@ def told(delivery: Sequence[int]) -> tuple[object, object]:
     for index, key in enumerate(("gather/1/work", "gather/0/work"), start=1):
         entry = live.settle(key, Raised(PermanentError(key)))
         assert entry is not None
-        entries.append(entry.placed(index).recorded(now, None))
+        entries.append(attrs.evolve(entry, index=index, recorded_at=now))
     decision = live.advance(now, [entries[place] for place in delivery])
     replay = over(bench, items=entries).advance(now)
     assert isinstance(decision.finish, Completed)

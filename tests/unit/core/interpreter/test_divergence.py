@@ -131,7 +131,7 @@ def test_it_starts_nothing_and_cancels_no_child() -> None:
     gives(bench, "gather/1/charge", "x")
     _, decision = replayed(bench, definition=workflow(changed, "checkout"))
     assert isinstance(decision.finish, Parked)
-    assert decision.cancel_children == ()
+    assert decision.cancel_children == []
 
 
 def test_a_child_of_another_command_is_one() -> None:
@@ -175,7 +175,7 @@ class TestAccept:
         execution.post([order(MessageKind.ACCEPT, by="me", reason="ok")])
         decision = execution.advance(bench.now)
         assert isinstance(decision.finish, Restarted)
-        assert decision.consumed == (902,)
+        assert decision.consumed == [902]
         (entry,) = decision.entries
         assert (entry.kind, entry.named) == (EntryKind.SET_ASIDE, True)
         assert entry.value == '{"indexes": [2], "why": "ok", "who": "me"}'
@@ -199,11 +199,11 @@ class TestAccept:
         execution = over(bench, definition=workflow(self.changed, "checkout"))
         execution.post([order(MessageKind.ACCEPT)])
         decision = execution.advance(bench.now)
-        assert decision.cancel_children == tuple(bench.children)
+        assert decision.cancel_children == list(bench.children)
 
     def test_of_a_run_that_fits_is_consumed(self, bench: Bench) -> None:
         execution = over(bench)
         execution.post([order(MessageKind.ACCEPT)])
         decision = execution.advance(bench.now)
         assert isinstance(decision.finish, Completed)
-        assert decision.consumed == (900,)
+        assert decision.consumed == [900]

@@ -65,7 +65,7 @@ def test_the_first_failure_of_history_ends_it_and_the_rest_is_cancelled() -> Non
     assert second is not None
     entries = [attrs.evolve(second, index=1), attrs.evolve(first, index=2)]
     decision = bench.execution.advance(bench.now, entries)
-    assert decision.aborts == ("gather/1/work",)
+    assert decision.aborts == ["gather/1/work"]
     assert decision.finish is not None
     assert '"gather/0/work"' in decision.finish.output  # type: ignore[union-attr]
     execution = over(bench, items=entries)

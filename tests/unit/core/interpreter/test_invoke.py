@@ -98,7 +98,7 @@ def test_a_timed_out_child_is_cancelled() -> None:
     (run_id,) = bench.children
     execution, _ = replayed(bench)
     decision = execution.advance(bench.now + timedelta(seconds=60))
-    assert decision.cancel_children == (run_id,)
+    assert decision.cancel_children == [run_id]
     bench.move_to(bench.now + timedelta(seconds=60))
     assert result(bench)[:2] == ["ChildTimedOut", "Child run timed out: sub"]
 
@@ -113,7 +113,7 @@ def test_an_abandoned_one_goes_on() -> None:
     bench = begun(handler)
     execution, _ = replayed(bench)
     decision = execution.advance(bench.now + timedelta(seconds=60))
-    assert decision.cancel_children == ()
+    assert decision.cancel_children == []
     assert [entry.status for entry in decision.entries] == [3]
 
 
@@ -167,7 +167,7 @@ def test_a_child_that_is_cut_off_is_cancelled() -> None:
     entry = bench.execution.settle("gather/1/sub_step", Raised(PermanentError("no")))
     assert entry is not None
     decision = bench.execution.advance(bench.now, [attrs.evolve(entry, index=2)])
-    assert decision.cancel_children == (run_id,)
+    assert decision.cancel_children == [run_id]
 
 
 def test_a_child_whose_entry_comes_after_its_branch_was_cut_is_cancelled() -> None:
@@ -191,7 +191,7 @@ def test_a_child_whose_entry_comes_after_its_branch_was_cut_is_cancelled() -> No
     failed = execution.settle("gather/0/sub_step", Raised(PermanentError("no")))
     assert failed is not None
     decision = execution.advance(now, [attrs.evolve(failed, index=2), attrs.evolve(child, index=3)])
-    assert decision.cancel_children == (made.children[0].run_id,)
+    assert decision.cancel_children == [made.children[0].run_id]
 
 
 def test_a_letter_about_an_earlier_child_of_the_same_key_is_not_taken() -> None:
