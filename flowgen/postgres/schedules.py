@@ -46,6 +46,8 @@ class Ticked:
     """The runs that were made."""
     moved: int
     """Schedules whose time moved; as many as `limit` may mean that more are due."""
+    next_at: datetime | None = None
+    """The next time of those that moved."""
 
 
 def tick_run_id(schedule_id: UUID, tick_at: datetime) -> UUID:
@@ -88,7 +90,8 @@ def tick(next_of: Callable[[ScheduleRow, datetime], datetime], *, limit: int = 1
     if superseded:
         yield from cancel_runs(superseded, "the schedule's next run began")
     yield Commit()
-    return Ticked(now, tuple(run_id for (run_id,) in started), len(moves))
+    next_at = min((move[1] for move in moves), default=None)
+    return Ticked(now, tuple(run_id for (run_id,) in started), len(moves), next_at)
 
 
 def _trigger(schedule: ScheduleRow) -> str:

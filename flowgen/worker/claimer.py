@@ -1,12 +1,14 @@
 """Claims ready runs up to the room that there is, in the background, and hands them to the runner.
 
-Polling is the truth: it looks again at the latest after `poll`, earlier when something is due or somebody pokes it. A
-run that was recovered twice without progress is a suspect: it is claimed alone, when nothing else is live here.
+Polling is the truth: the queue is looked at again at the latest after `poll`, earlier when something is due or somebody
+pokes it; while nothing is ready the janitor's looks are enough. A run that was recovered twice without progress is a
+suspect: it is claimed alone, when nothing else is live here.
 """
 
 from __future__ import annotations
 
 import asyncio
+import math
 import random
 from collections.abc import Sequence
 from datetime import datetime
@@ -65,6 +67,8 @@ class Claimer:
         self._found = 0
         self._unknown = False
         self._alone_at: float | None = None
+        self._resting = False
+        self._nothing_at = 0.0
         self.stopped = False
         self.dry = asyncio.Event()
         """Set when a look at the queue found nothing while nothing was live here."""
@@ -72,6 +76,10 @@ class Claimer:
     def poke(self) -> None:
         """Look now: something may be ready."""
         self._wake.set()
+
+    def nothing_ready(self) -> None:
+        """Somebody has just looked: no run is ready anywhere."""
+        self._nothing_at = monotonic()
 
     def wake_at(self, due_at: datetime) -> None:
         """Look at this time at the latest."""
@@ -99,14 +107,21 @@ class Claimer:
             await self._pause(wait)
 
     async def _pause(self, seconds: float) -> None:
-        if self._due_at is not None:
-            seconds = min(seconds, self._clock.until(self._due_at) + 0.001)
-        try:
-            async with asyncio.timeout(seconds):
-                await self._wake.wait()
-        except TimeoutError:
-            pass
+        begun = monotonic()
+        latest = begun + (math.inf if self._due_at is None else self._clock.until(self._due_at) + 0.001)
+        while (until := min(latest, max(begun + seconds, self._rests_until))) > monotonic():
+            try:
+                async with asyncio.timeout(until - monotonic()):
+                    await self._wake.wait()
+                break
+            except TimeoutError:
+                pass
         self._wake.clear()
+
+    @property
+    def _rests_until(self) -> float:
+        """Until when no look of this claimer is needed, as another one has found nothing."""
+        return self._nothing_at + self._settings.poll.total_seconds() if self._resting else 0.0
 
     def _room(self) -> int:
         """How many more runs can be taken: as many as the functions will get to soon."""
@@ -117,6 +132,7 @@ class Claimer:
 
     async def _look(self) -> float:
         """One look at the queue; the seconds until the next."""
+        self._resting = False
         if self.stopped or self._session.fenced:
             return self._settings.poll.total_seconds()
         if self._unknown:
@@ -161,6 +177,7 @@ class Claimer:
                 await self._say_idle(True)
                 return 0.0
             if not self._runner.live:
+                self._resting = True
                 self.dry.set()
         return self._settings.poll.total_seconds() * (0.8 + 0.2 * random.random())  # noqa: S311
 

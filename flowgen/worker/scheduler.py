@@ -14,7 +14,6 @@ from typing import Any
 from flowgen.core.cron import CronSpec, next_after
 from flowgen.core.definitions import Definition
 from flowgen.core.inputs import encode_input
-from flowgen.core.settings import Settings
 from flowgen.errors import DatabaseError
 from flowgen.postgres import schedules
 from flowgen.postgres.rows import ScheduleChange, ScheduleRow
@@ -57,28 +56,53 @@ def following(schedule: ScheduleRow, now: datetime) -> datetime:
 
 
 class Scheduler:
-    """Looks at the schedules every second, or every `poll` when that is shorter."""
+    """Ticks when the next time has come that it knows of; the janitor's looks tell it of schedules that changed."""
 
-    def __init__(self, link: Link, session: SessionHolder, settings: Settings, poke: Callable[[], None]) -> None:
+    def __init__(self, link: Link, session: SessionHolder, poke: Callable[[], None]) -> None:
         self._link = link
         self._session = session
-        self._settings = settings
         self._poke = poke
+        self._next_at: datetime | None = None
+        self._wake = asyncio.Event()
+
+    def expect(self, next_at: datetime) -> None:
+        """The schedules' next time, as it is now. One that is past is looked at again, however often it is told."""
+        if next_at != self._next_at or self._session.clock.until(next_at) == 0:
+            self._next_at = next_at
+            self._wake.set()
 
     async def serve(self) -> None:
         """Tick until cancelled."""
         failures = 0
         while True:
             try:
-                ticked = await self._link.call(schedules.tick(following, limit=TICKS))
+                await self._tick()
                 failures = 0
-                if ticked.started:
-                    self._poke()
-                wait = 0.0 if ticked.moved >= TICKS else min(1.0, self._settings.poll.total_seconds())
             except DatabaseError as error:
                 if not error.transient:
                     raise
                 failures += 1
                 self._session.trouble(error, failures)
-                wait = backoff(failures)
-            await asyncio.sleep(wait)
+                await asyncio.sleep(backoff(failures))
+            else:
+                await self._rest()
+
+    async def _tick(self) -> None:
+        moved = TICKS
+        while moved >= TICKS:
+            ticked = await self._link.call(schedules.tick(following, limit=TICKS))
+            moved = ticked.moved
+            self._next_at = ticked.next_at
+            if ticked.started:
+                self._poke()
+
+    async def _rest(self) -> None:
+        """Until the next time has come. None is known after a tick that found nothing: the next look tells."""
+        while self._next_at is None or self._session.clock.until(self._next_at) > 0:
+            seconds = None if self._next_at is None else self._session.clock.until(self._next_at) + 0.001
+            try:
+                async with asyncio.timeout(seconds):
+                    await self._wake.wait()
+            except TimeoutError:
+                pass
+            self._wake.clear()

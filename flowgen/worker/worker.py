@@ -209,8 +209,8 @@ class Worker:
         agents.transactor = self._transactor
         self._executor = executor
         self._claimer = Claimer(self._link("claim"), holder, clock, self.settings, self._queues, runner, executor)
-        self._janitor = Janitor(control, holder, self.settings, self._claimer.poke)
-        self._scheduler = Scheduler(control, holder, self.settings, self._claimer.poke)
+        self._scheduler = Scheduler(control, holder, self._claimer.poke)
+        self._janitor = Janitor(control, holder, self.settings, self._claimer, self._scheduler)
         self._heartbeat = Heartbeat(
             self.url,
             self.schema,

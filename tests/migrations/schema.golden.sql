@@ -166,6 +166,10 @@ FUNCTION cancel_some(p_runs uuid[], p_reason text)
     RETURNS integer
     v search_path=pg_catalog, pg_temp, plan_cache_mode=force_generic_plan, enable_seqscan=off, enable_hashjoin=off, enable_mergejoin=off, jit=off
 
+FUNCTION care()
+    RETURNS TABLE(at timestamp with time zone, lost boolean, ready boolean, suspect boolean, held boolean, cascades boolean, next_due_at timestamp with time zone, next_tick_at timestamp with time zone)
+    s search_path=pg_catalog, pg_temp, plan_cache_mode=force_generic_plan, enable_seqscan=off, enable_hashjoin=off, enable_mergejoin=off, jit=off
+
 FUNCTION change_schedules(p_schedules text, p_refused uuid[])
     RETURNS void
     v search_path=pg_catalog, pg_temp

@@ -1,0 +1,44 @@
+"""What there is to do for the agents of a worker, in one look.
+
+    look() -> Op[Look]
+
+It changes nothing and locks nothing: whoever finds something to do there does it with the statements that are for it,
+which look for themselves. The invariant: what they would find is in the look, so that nobody has to ask them in vain.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+import attrs
+
+from flowgen.postgres.database import Op, Statement
+
+__all__ = ["Look", "look"]
+
+
+@attrs.frozen
+class Look:
+    """What was there at `now`."""
+
+    now: datetime
+    lost: bool
+    """Sessions that `workers.reap` has work with."""
+    ready: bool
+    """Ready runs, whoever may claim them."""
+    suspect: bool
+    """Ready runs that are claimed alone."""
+    held: bool
+    """Held runs, whether or not one can be put back."""
+    cascades: bool
+    """Runs that ended and may have children to cancel."""
+    next_due_at: datetime | None
+    """Of the sleepers, delayed runs and deadlines; it may be past."""
+    next_tick_at: datetime | None
+    """Of the schedules; it may be past."""
+
+
+def look() -> Op[Look]:
+    """What there is to do."""
+    rows = yield Statement("care")
+    return Look(*rows[0])
