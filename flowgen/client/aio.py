@@ -21,7 +21,7 @@ from flowgen.client import starting
 from flowgen.client.operations import Operations
 from flowgen.client.plans import Do, Effect, Plan
 from flowgen.client.queries import RunId, RunQuery
-from flowgen.client.runs import AsyncRun, HistoryItem, Page, Snapshot
+from flowgen.client.runs import AsyncRun, HistoryItem, Page, Reading, Snapshot
 from flowgen.client.sync import POOL_SIZE, POOL_TIMEOUT
 from flowgen.client.why import Why
 from flowgen.core.definitions import Call, Definition
@@ -227,8 +227,8 @@ class AsyncClient:
         row = await self._run(plan)
         return self._wrapped(row, self._operations.definition(row))
 
-    def _wrapped(self, row: RunRow, definition: Definition[..., Any, T] | None, attached: bool = False) -> AsyncRun[T]:
-        return AsyncRun(row=row, attached=attached, definition=definition, client=self)
+    def _wrapped(self, row: Reading, definition: Definition[..., Any, T] | None, attached: bool = False) -> AsyncRun[T]:
+        return AsyncRun(reading=row, attached=attached, definition=definition, client=self)
 
     async def _run(self, plan: Plan[T], conn: AsyncConnection[Any] | None = None) -> T:
         try:

@@ -19,7 +19,7 @@ from flowgen.client import results, starting
 from flowgen.client.clock import monotonic
 from flowgen.client.plans import Bell, Do, Plan, ask
 from flowgen.client.queries import RunId, RunQuery, candidates, cursor_of
-from flowgen.client.runs import HistoryItem, Snapshot, history_items
+from flowgen.client.runs import HistoryItem, Reading, Snapshot, history_items
 from flowgen.client.waiters import Waiters
 from flowgen.client.why import Why
 from flowgen.core.definitions import Call, Definition
@@ -34,7 +34,7 @@ from flowgen.postgres.rows import RunRow
 
 __all__ = ["Operations"]
 
-Rows = list[tuple[RunRow, bool]]
+Rows = list[tuple[Reading, bool]]
 Items = list[HistoryItem]
 Found = tuple[list[RunRow], str | None]
 
@@ -54,10 +54,10 @@ class Operations:
     def start(self, calls: Iterable[Call[Any]], *, own: bool) -> Plan[Rows]:
         """Start runs; each row, and whether it existed. `own` is False on a connection that the caller lends."""
         rows = starting.new_runs(calls, self.settings, self.app)
-        started = yield from starting.start(rows, own=own)
-        if not all(attached for _, attached in started):
+        begun = yield from starting.start(rows, own=own)
+        if begun.tell:
             yield from self._hint(own=own)
-        return started
+        return begun.runs
 
     def _hint(self, *, own: bool = True) -> Plan[None]:
         """Tell idle workers that there is something to do. Polling is the truth, so a hint that fails is no failure."""

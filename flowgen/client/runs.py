@@ -7,9 +7,9 @@ that cannot be decoded still renders. `Run` and `AsyncRun` differ in who waits, 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime
-from typing import Any, Generic, Protocol, cast, overload
+from typing import Any, Generic, Protocol, TypeAlias, cast, overload
 from uuid import UUID
 
 import attrs
@@ -24,20 +24,36 @@ from flowgen.core.states import Request, RunKind, RunStatus, Status, public
 from flowgen.errors import Failure
 from flowgen.postgres.rows import RunRow
 
-__all__ = ["AsyncRun", "HistoryItem", "Page", "Run", "Snapshot", "failure_of", "history_items"]
+__all__ = ["AsyncRun", "HistoryItem", "Page", "Reading", "Run", "Snapshot", "failure_of", "history_items"]
 
 T_co = TypeVar("T_co", covariant=True, default=Any)
 R_co = TypeVar("R_co", covariant=True, bound="Snapshot[Any]", default="Run[Any]")
+
+
+Reading: TypeAlias = RunRow | Callable[[], RunRow]
+"""A run as it was when it was read, or what makes it of what was written: of a thousand runs few are ever looked at."""
+
+
+def _read(reading: Reading) -> RunRow:
+    return reading if isinstance(reading, RunRow) else reading()
 
 
 @attrs.frozen(kw_only=True)
 class Snapshot(Generic[T_co]):
     """A run as it was when it was read."""
 
-    row: RunRow = attrs.field(repr=False)
+    _reading: Reading = attrs.field(repr=False, eq=_read)
     attached: bool = False
     """Of a start: the run existed already."""
     definition: Definition[..., Any, T_co] | None = attrs.field(default=None, eq=False, repr=False)
+
+    @property
+    def row(self) -> RunRow:
+        if isinstance(self._reading, RunRow):
+            return self._reading
+        row = self._reading()
+        object.__setattr__(self, "_reading", row)
+        return row
 
     @property
     def id(self) -> str:

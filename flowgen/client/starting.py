@@ -8,12 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from datetime import datetime
+from functools import partial
 from typing import Any, Final
 from uuid import UUID
+
+import attrs
 
 from flowgen.app import App
 from flowgen.client.clock import new_uuid, new_uuids
 from flowgen.client.plans import Plan, ask
+from flowgen.client.runs import Reading
 from flowgen.core import codec
 from flowgen.core.definitions import Call, Definition
 from flowgen.core.ids import uuid_of_id
@@ -24,7 +28,7 @@ from flowgen.postgres import runs
 from flowgen.postgres.database import Begin, Commit, Op
 from flowgen.postgres.rows import NewRun, RunRow
 
-__all__ = ["as_call", "new_runs", "start"]
+__all__ = ["Begun", "as_call", "new_runs", "start"]
 
 _SHOWN: Final = 200
 
@@ -87,34 +91,41 @@ def _new_run(call: Call[Any], run_id: UUID, settings: Settings, app: App) -> New
     )
 
 
-def start(rows: Sequence[NewRun], *, own: bool) -> Plan[list[tuple[RunRow, bool]]]:
-    """Insert the runs; each as it is now, and whether it existed.
+@attrs.frozen
+class Begun:
+    """What a start came to."""
 
-    `own`: on a connection of the client, where all or none are started. Raises RunExists.
-    """
+    runs: list[tuple[Reading, bool]]
+    """Each run as it is now, and whether it existed."""
+    tell: bool
+    """An idle worker wants to know of it."""
+
+
+def start(rows: Sequence[NewRun], *, own: bool) -> Plan[Begun]:
+    """Insert the runs. `own`: on a connection of the client, where all or none are started. Raises RunExists."""
     if not rows:
-        return []
+        return Begun([], False)
     return (yield from ask(lambda: _start(rows, atomic=own and len(rows) > 1), again=own))
 
 
-def _start(rows: Sequence[NewRun], *, atomic: bool) -> Op[list[tuple[RunRow, bool]]]:
+def _start(rows: Sequence[NewRun], *, atomic: bool) -> Op[Begun]:
     atomic = atomic and any(row.id is not None for row in rows)
     if atomic:
         yield Begin()
     started = yield from runs.start(rows)
     created = set(started.created)
-    result: list[tuple[RunRow, bool]] = []
+    result: list[tuple[Reading, bool]] = []
     for row in rows:
         if row.id is None or row.run_id in created:
             created.discard(row.run_id)
-            result.append((_new(row, started.now), False))
+            result.append((partial(_new, row, started.now), False))
         else:
             existing = started.existing[row.run_id]
             _check_same(existing, row)
             result.append((existing, True))
     if atomic:
         yield Commit()
-    return result
+    return Begun(result, started.idle and not all(existed for _, existed in result))
 
 
 def _check_same(existing: RunRow, row: NewRun) -> None:

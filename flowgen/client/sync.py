@@ -19,7 +19,7 @@ from flowgen.client import starting
 from flowgen.client.operations import Operations
 from flowgen.client.plans import Do, Effect, Plan
 from flowgen.client.queries import RunId, RunQuery
-from flowgen.client.runs import HistoryItem, Page, Run, Snapshot
+from flowgen.client.runs import HistoryItem, Page, Reading, Run, Snapshot
 from flowgen.client.why import Why
 from flowgen.core.definitions import Call, Definition
 from flowgen.core.durations import Duration
@@ -201,8 +201,8 @@ class Client:
         row = self._run(plan)
         return self._wrapped(row, self._operations.definition(row))
 
-    def _wrapped(self, row: RunRow, definition: Definition[..., Any, T] | None, attached: bool = False) -> Run[T]:
-        return Run(row=row, attached=attached, definition=definition, client=self)
+    def _wrapped(self, row: Reading, definition: Definition[..., Any, T] | None, attached: bool = False) -> Run[T]:
+        return Run(reading=row, attached=attached, definition=definition, client=self)
 
     def _run(self, plan: Plan[T], conn: Connection[Any] | None = None) -> T:
         try:

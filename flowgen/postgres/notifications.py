@@ -7,7 +7,8 @@
 The channel is `Schema.channel`: two schemas of one database do not wake each other. A hint is never part of a hot
 commit and never needed: nothing is sent while no worker is idle, and one that is lost costs a poll's time. The
 invariant of an idle worker: it says so, then claims once more, then waits; so work made before is claimed and work
-made after is told.
+made after is told. A start learns in its own statement, before its commit, whether anybody is idle: the worker claims
+once more a little later, for starts that were under way when it said so.
 """
 
 from __future__ import annotations

@@ -43,6 +43,8 @@ class Started:
     """Those with an author's id that were inserted."""
     existing: dict[UUID, RunRow]
     """Those that were there already, also when an earlier row of the same start had made them."""
+    idle: bool
+    """Some worker wants to be told of them, once they are committed."""
 
 
 def start(rows: Sequence[NewRun]) -> Op[Started]:
@@ -52,18 +54,20 @@ def start(rows: Sequence[NewRun]) -> Op[Started]:
     """
     wanted = list(rows)
     now: datetime | None = None
+    idle = False
     created: set[UUID] = set()
     existing: dict[UUID, RunRow] = {}
     for _ in range(_START_ROUNDS):
-        [(clock, inserted)] = yield Statement("start", _columns(wanted))
+        [(clock, inserted, told)] = yield Statement("start", _columns(wanted))
         now = now or clock
+        idle = idle or told
         created.update(inserted)
         left = _not_inserted(wanted, inserted)
         if left:
             existing.update((yield from get(list({row.run_id for row in left}))))
         wanted = [row for row in left if row.run_id not in existing]
         if not wanted:
-            return Started(now, frozenset(created), existing)
+            return Started(now, frozenset(created), existing, idle)
     raise DatabaseError(
         f"The run {wanted[0].id!r} was deleted as often as it was started: start it again", transient=True
     )

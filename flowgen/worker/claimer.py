@@ -40,6 +40,9 @@ ALONE = 5.0
 BACKLOG = 0.25
 """Seconds of work that may wait here: more is left to other workers."""
 
+UNDER_WAY = 0.05
+"""Seconds within which a start is committed that was under way when this worker said that it is idle."""
+
 
 class Claimer:
     """The only one who claims."""
@@ -67,6 +70,7 @@ class Claimer:
         self._found = 0
         self._unknown = False
         self._alone_at: float | None = None
+        self._said = False
         self._resting = False
         self._nothing_at = 0.0
         self.stopped = False
@@ -175,14 +179,18 @@ class Claimer:
             self._found = 0
             if not self._idle:
                 await self._say_idle(True)
+                self._said = True
                 return 0.0
             if not self._runner.live:
-                self._resting = True
                 self.dry.set()
+            if self._said:
+                self._said = False
+                return UNDER_WAY
+            self._resting = not self._runner.live
         return self._settings.poll.total_seconds() * (0.8 + 0.2 * random.random())  # noqa: S311
 
     async def _say_idle(self, idle: bool) -> None:
-        """Ask for notifications while there is little to do; the queue is looked at once more after that."""
+        """Ask for notifications while there is little to do; the queue is looked at again after that, twice."""
         session = self._session.current
         await self._link.call(notifications.say_idle(session, idle))
         self._idle_as = session.id if idle else None

@@ -1,7 +1,8 @@
 -- Insert runs that nobody has begun: one or thousands, all or none.
 -- Locks: the new rows only, in run_id order, so that two bulk starts with the same ids wait and do not deadlock.
 -- Index: run_pkey decides what exists already; those rows are left as they are.
--- Gives one row: the time of the database, and the run_ids with an author's id that were inserted.
+-- Gives one row: the time of the database, the run_ids with an author's id that were inserted, and whether a worker is
+-- idle, so that nobody has to ask for that when none is.
 WITH given AS (
     SELECT g.*, coalesce(g.at, c.now + g.delay, c.now) AS wake, c.now + g.lasts AS deadline, c.now
     FROM (SELECT {schema}.clock() AS now) c
@@ -25,4 +26,6 @@ WITH given AS (
     ON CONFLICT (run_id) DO NOTHING
     RETURNING run_id, id
 )
-SELECT {schema}.clock(), coalesce(array_agg(run_id) FILTER (WHERE id IS NOT NULL), '{}') FROM inserted
+SELECT {schema}.clock(), coalesce(array_agg(run_id) FILTER (WHERE id IS NOT NULL), '{}'),
+    EXISTS (SELECT 1 FROM {schema}.worker w WHERE w.idle AND NOT w.dead AND w.lease_until > {schema}.clock())
+FROM inserted

@@ -7,7 +7,7 @@ from uuid import RFC_4122, UUID
 
 import pytest
 
-from flowgen.core.ids import ENTROPY, uuid7, uuid_of_id
+from flowgen.core.ids import ENTROPY, uuid7, uuid7s, uuid_of_id
 
 
 def test_a_uuid7_has_its_version_its_variant_and_its_time() -> None:
@@ -31,6 +31,15 @@ def test_all_74_random_bits_are_used() -> None:
 
 def test_uuid7s_sort_by_time() -> None:
     assert uuid7(1, b"\xff" * ENTROPY) < uuid7(2, bytes(ENTROPY))
+
+
+@pytest.mark.parametrize("word", [0, (1 << 64) - 1])
+def test_uuid7s_of_one_time_sort_in_the_order_of_the_list_whatever_their_randomness(word: int) -> None:
+    made = uuid7s(5, [word ^ (-(at % 2) & (1 << 64) - 1) for at in range(5000)])
+    assert made == sorted(made)
+    assert len(set(made)) == 5000
+    assert {(each.version, each.variant) for each in made} == {(7, RFC_4122)}
+    assert {each.int >> 80 for each in made} == {5, 6}
 
 
 @pytest.mark.parametrize(("milliseconds", "entropy"), [(-1, bytes(10)), (1 << 48, bytes(10)), (1, bytes(9))])
