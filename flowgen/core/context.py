@@ -99,7 +99,7 @@ class Context(Generic[S]):
     def logger(self) -> Logger:
         if self._logger is None:
             facts, step = self._facts, self._step
-            fields: dict[str, Any] = {"run_id": facts.run_id, "name": facts.name, "attempt": self.attempt}
+            fields: dict[str, Any] = {"run_id": self.run_id, "name": facts.name, "attempt": self.attempt}
             if step is not None:
                 fields["step"] = step.key
             if facts.correlation_id is not None:
@@ -112,7 +112,8 @@ class Context(Generic[S]):
     @property
     def run_id(self) -> str:
         """The caller's id of the run, else the text of its UUID."""
-        return self._facts.run_id
+        given = self._facts.run_id
+        return given if given is not None else str(self._facts.uuid)
 
     execution_id = run_id
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Sequence
 
 from flowgen.core import fingerprint
@@ -23,10 +22,12 @@ class Trail:
     __slots__ = ("_last",)
 
     def __init__(self) -> None:
-        self._last: deque[Entry] = deque(maxlen=AROUND)
+        self._last: list[Entry] = []
 
     def delivered(self, entry: Entry) -> None:
         self._last.append(entry)
+        if len(self._last) > 8 * AROUND:
+            del self._last[:-AROUND]
 
     def divergence(self, entry: Entry, leaves: Sequence[Leaf], *, ended: bool) -> Divergence:
         """The error for a recorded outcome that the code does not ask for here."""
@@ -38,7 +39,7 @@ class Trail:
         else:
             where = ""
             yields = "nothing: the handler has ended" if ended else "nothing"
-        lines = [f"    {each.index:>4}  {_shown(each.key, each.fingerprint)}" for each in self._last]
+        lines = [f"    {each.index:>4}  {_shown(each.key, each.fingerprint)}" for each in self._last[-AROUND:]]
         lines.append(f"  - {entry.index:>4}  {recorded}    (recorded)")
         lines.append(f"  +       {yields}    (the code now)")
         summary = (

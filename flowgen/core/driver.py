@@ -6,7 +6,6 @@ only by a delivered outcome, by the end of its composite or by a cancellation: i
 
 from __future__ import annotations
 
-from collections import deque
 from typing import Any, Final
 
 from flowgen.core import fingerprint, semantics
@@ -27,8 +26,18 @@ MAX_CLEANUPS: Final = 1000
 """Commands that a branch may yield after Cancelled was thrown in; then it is closed as one that swallowed it."""
 
 
+def _nothing() -> None:
+    pass
+
+
 class Driver:
     """The tree of branches of one run."""
+
+    __slots__ = (
+        "_dead", "_determinism", "_driving", "_early", "_history", "_kept", "_limit", "_prologue_scopes", "_root",
+        "_segment", "_strict_until", "_trail", "_yielded", "cancel_reason", "cut", "fresh", "interrupted", "leaves",
+        "prologue", "refused", "root_end", "view", "warnings",
+    )  # fmt: skip
 
     def __init__(
         self, view: View, history: History, limit: int, *, determinism: str, yielded: list[Command[Any]] | None = None
@@ -36,7 +45,8 @@ class Driver:
         """`limit` is in bytes of JSON. What flows yield is appended to `yielded`, unless it is a replay's."""
         self.view = view
         self.leaves: dict[str, Leaf] = {}
-        self.fresh: deque[Leaf] = deque()
+        self.fresh: list[Leaf] = []
+        """Leaves that are new, or whose state or time has moved."""
         self.prologue: int | None = None
         self.root_end: Ended | None = None
         self.cancel_reason: str | None = None
@@ -51,7 +61,7 @@ class Driver:
         self._limit = limit
         self._history = history
         self._strict_until = history.strict_until
-        self._kept: dict[str, Entry] = {entry.key: entry for entry in history.kept}
+        self._kept = {entry.key: entry for entry in history.kept} if history.kept else {}
         self._yielded = yielded
         self._prologue_scopes: list[Opened] = []
         self._early: dict[str, Entry] = {}
@@ -142,7 +152,9 @@ class Driver:
         """Nothing is waited for any more: the run is over, whatever its handler would do."""
         for leaf in list(self.leaves.values()):
             self._cut_leaf(leaf)
-        self.close()
+        self.view.replaying = True
+        if self._root is not None and self._root.end is None:
+            self._close(self._root)
 
     def close(self) -> None:
         """Close every flow; one that cannot be closed is left behind."""
@@ -150,6 +162,11 @@ class Driver:
         self.view.replaying = True
         if self._root is not None and self._root.end is None:
             self._close(self._root)
+        # Everything here knows each other: untied, it goes at once and not when the garbage collector finds it.
+        self._root = self._driving = None
+        self.leaves.clear()
+        self.fresh.clear()
+        self.view.checkpoint_was_read = _nothing
 
     def _close(self, branch: Branch) -> None:
         if isinstance(branch.waiting, Composite):

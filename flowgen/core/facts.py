@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, MutableMapping
 from datetime import datetime
+from types import MappingProxyType
 from typing import Any
 from uuid import UUID
 
@@ -15,7 +16,7 @@ import attrs
 from flowgen.core.codec import SIZE_LIMIT
 from flowgen.core.ports import UNABORTED, LogPort, Signal, TaskPort, no_log, no_report
 
-__all__ = ["RunFacts", "Saved", "StepFacts", "Trigger", "View"]
+__all__ = ["CALLED", "RunFacts", "Saved", "StepFacts", "Trigger", "View"]
 
 
 @attrs.frozen(kw_only=True)
@@ -26,6 +27,10 @@ class Trigger:
     name: str | None = None
     scheduled_at: datetime | None = None
     payload: Any = None
+
+
+CALLED = Trigger()
+_NONE: Mapping[str, Any] = MappingProxyType({})
 
 
 @attrs.frozen
@@ -41,7 +46,8 @@ class Saved:
 class RunFacts:
     """What is fixed while a handler runs."""
 
-    run_id: str
+    run_id: str | None
+    """The caller's id; None: it has no other than its UUID."""
     uuid: UUID
     name: str = ""
     attempt: int = 1
@@ -49,9 +55,9 @@ class RunFacts:
     resumed: bool = False
     correlation_id: str | None = None
     parent_correlation_id: str | None = None
-    trigger: Trigger = attrs.field(factory=Trigger)
-    input: Mapping[str, Any] = attrs.field(factory=dict[str, Any])
-    config: Mapping[str, Any] = attrs.field(factory=dict[str, Any])
+    trigger: Trigger = CALLED
+    input: Mapping[str, Any] = _NONE
+    config: Mapping[str, Any] = _NONE
     services: Any = None
     schema: str = "flowgen"
     max_payload: int = SIZE_LIMIT
@@ -79,6 +85,6 @@ class StepFacts:
     key: str
     attempt: int = 1
     max_attempts: int = 1
-    config: Mapping[str, Any] = attrs.field(factory=dict[str, Any])
+    config: Mapping[str, Any] = _NONE
     signal: Signal = attrs.field(default=UNABORTED)
     report: TaskPort = no_report

@@ -29,25 +29,28 @@ def encode_input(definition: Definition[..., Any, Any] | None, name: str, argume
     return definition.function.binder.encode_arguments(arguments, what=name)
 
 
-def decode_input(definition: Definition[..., Any, Any], text: str) -> tuple[dict[str, Any], dict[str, Any]]:
+def decode_input(
+    definition: Definition[..., Any, Any], text: str
+) -> tuple[dict[str, Any], tuple[Any, ...], dict[str, Any]]:
     """The raw input by parameter name, and the typed arguments to call with.
 
     Raises CodecError when the input does not fit the signature; it names the parameter.
     """
     binder = definition.function.binder
-    raw = codec.decode(text, what=f"the input of {definition.name}")
+    raw: Any = codec.decode(text, what=f"the input of {definition.name}")
     try:
         if isinstance(raw, list) and len(raw) == 2 and isinstance(raw[0], list) and isinstance(raw[1], dict):
             raw = binder.bind(tuple(raw[0]), raw[1])
-        elif isinstance(raw, dict):
-            binder.check(raw)
-        else:
+        elif not isinstance(raw, dict):
             raw = binder.bind((raw,), {})
+        args, kwargs = binder.unbind(binder.decode_arguments(raw))
+        if kwargs:
+            binder.bind(args, kwargs)  # a name may be taken by a parameter already
     except TypeError as error:
         raise CodecError(
             f"the input does not fit the signature of {definition!r} ({definition.location}): {error}"
         ) from None
-    return dict(raw), dict(binder.decode_arguments(raw))
+    return raw, args, kwargs
 
 
 def open_handler(
@@ -57,8 +60,7 @@ def open_handler(
 
     Raises CodecError for a bad input, and whatever a wrapper around the handler raises.
     """
-    raw, arguments = decode_input(definition, text)
-    args, kwargs = definition.function.binder.unbind(arguments)
+    raw, args, kwargs = decode_input(definition, text)
     if not definition.is_handler:
         return raw, _single(definition, args, kwargs)
     if definition.function.context is not ContextKind.NONE:

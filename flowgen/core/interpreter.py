@@ -52,6 +52,12 @@ def _is_cancellation(entry: Entry) -> bool:
 class Execution:
     """One run's handler over its history. Not thread-safe; one owner at a time drives it."""
 
+    __slots__ = (
+        "__weakref__", "_asking", "_begun", "_cancel_asked", "_delivering", "_driver", "_heard", "_input", "_mailbox",
+        "_orders", "_orphans", "_states", "_waiting", "context", "deadline", "definition", "facts", "finish", "history",
+        "problem", "view",
+    )  # fmt: skip
+
     def __init__(
         self,
         definition: Definition[..., Any, Any],
@@ -290,8 +296,8 @@ class Execution:
             return
         asking, leaves, states = self._asking, driver.leaves, self._states
         asking.now, asking.decision, asking.prologue = now, decision, driver.prologue
-        while driver.fresh:
-            leaf = driver.fresh.popleft()
+        fresh, driver.fresh = driver.fresh, []
+        for leaf in fresh:
             if leaves.get(leaf.key) is not leaf or leaf.phase is Phase.COMMITTING or leaf.phase is Phase.CALLING:
                 continue
             if leaf.phase is Phase.WAITING:

@@ -123,12 +123,6 @@ class Binder:
             kwargs.update(bound.get(self._extra) or {})
         return tuple(args), kwargs
 
-    def check(self, bound: Mapping[str, Any]) -> None:
-        """Raises TypeError when no call would bind to this."""
-        args, kwargs = self.unbind(bound)
-        if len(bound) != self._simple:
-            self.bind(args, kwargs)
-
     @functools.cached_property
     def annotations(self) -> Mapping[str, Any]:
         """Each parameter's resolved annotation; Any where there is none, or none that can be resolved.

@@ -129,7 +129,7 @@ class Claimer:
 
     def _room(self) -> int:
         """How many more runs can be taken: as many as the functions will get to soon."""
-        live = len(self._runner.live)
+        live = self._runner.count()
         seconds = max(self._executor.mean_seconds, 0.00005)
         backlog = int(min(LIVE, max(self._executor.size, self._executor.size * BACKLOG / seconds)))
         return min(BATCH, LIVE - live, backlog - self._executor.pending)
@@ -158,12 +158,12 @@ class Claimer:
     async def _taken(self, claimed: Claimed, room: int) -> float:
         self._due_at = claimed.next_due_at
         if claimed.runs:
-            self._runner.take(await self._whole(claimed.runs))
+            self._runner.accept(await self._whole(claimed.runs))
             if len(claimed.runs) >= room // 2:
                 return 0.0
         if not claimed.suspects:
             self._alone_at = None
-        elif not self._runner.live:
+        elif not self._runner.count():
             return await self._suspect()
         elif self._alone_at is None:
             self._alone_at = monotonic() + ALONE * random.random()  # noqa: S311 - spreads load, guards nothing
@@ -181,12 +181,12 @@ class Claimer:
                 await self._say_idle(True)
                 self._said = True
                 return 0.0
-            if not self._runner.live:
+            if not self._runner.count():
                 self.dry.set()
             if self._said:
                 self._said = False
                 return UNDER_WAY
-            self._resting = not self._runner.live
+            self._resting = not self._runner.count()
         return self._settings.poll.total_seconds() * (0.8 + 0.2 * random.random())  # noqa: S311
 
     async def _say_idle(self, idle: bool) -> None:
@@ -234,12 +234,12 @@ class Claimer:
         session = await self._session.renew(self._link)
         if session is not None:
             owned = await self._link.call(claims.owned(session))
-            await self._link.call(claims.release(session, [run for run in owned if run not in self._runner.live]))
+            await self._link.call(claims.release(session, [run for run in owned if not self._runner.holds(run)]))
         self._unknown = False
 
     async def _suspect(self) -> float:
         """Take a suspect when nothing else is here; until then claim nothing, so that the others end."""
-        if self._runner.live:
+        if self._runner.count():
             if self._alone_at is not None and monotonic() > self._alone_at + ALONE:
                 self._alone_at = None  # something here takes long: leave the suspect to another worker, for a while
             return 0.02
@@ -255,7 +255,7 @@ class Claimer:
             if not claimed.runs:
                 return wait
             self._runner.take(await self._whole(claimed.runs))
-            while self._runner.live and not self._session.fenced:
+            while self._runner.count() and not self._session.fenced:
                 await self._pause(0.02)
             wait = 0.0
         return 0.0

@@ -1,8 +1,9 @@
 """Group commit without a timer: what became ready while the last flush was on its way goes into the next.
 
-It sends one batch at a time, at most `ROWS` rows, and never two parts of one run. A commit whose answer was lost is
-read back under the session's lock before anything else is said of it; a value that the server refuses fails its own
-run and never its neighbours: the batch is halved until it stands alone.
+It sends one batch at a time, at most `ROWS` rows, and never two parts of one run. What a flush made durable is told
+while the next one is on its way, so that the server works on one half of the runs and this process on the other. A
+commit whose answer was lost is read back under the session's lock before anything else is said of it; a value that the
+server refuses fails its own run and never its neighbours: the batch is halved until it stands alone.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import asyncio
 from collections import deque
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import Protocol
+from typing import Protocol, TypeAlias
 from uuid import UUID
 
 import attrs
@@ -31,9 +32,14 @@ __all__ = ["AGAIN", "REFUSED", "ROWS", "Committer", "Told"]
 
 ROWS = 1000
 """Rows of one flush at the most, a single run's part aside."""
+AT_ONCE = 100
+"""Runs that go on before the event loop looks whether something has arrived."""
 
 AGAIN = ("40001", "40P01")
 REFUSED = ("22", "23", "54")
+
+
+Landed: TypeAlias = tuple[list[Part], FlushResult]
 
 
 class Told(Protocol):
@@ -69,17 +75,25 @@ class Committer:
 
     async def serve(self) -> None:
         """Flush until cancelled."""
+        landed: list[Landed] = []
         while True:
-            await self._wake.wait()
-            self._wake.clear()
-            while self._dirty:
-                parts = self._take()
-                if parts:
-                    self.sending = True
-                    try:
-                        await self._send(parts)
-                    finally:
-                        self.sending = False
+            if not landed and not self._dirty:
+                self.sending = False
+                await self._wake.wait()
+                self._wake.clear()
+            self.sending = True
+            parts = self._take()
+            if not landed:
+                landed = await self._send(parts)
+                continue
+            sending = asyncio.create_task(self._send(parts))
+            try:
+                await asyncio.sleep(0)  # now it is on its way
+                for each in landed:
+                    await self._tell(each)
+                landed = await sending
+            finally:
+                sending.cancel()
 
     def _take(self) -> list[Part]:
         parts: list[Part] = []
@@ -103,30 +117,30 @@ class Committer:
             self._dirty.append(alone)
         return parts
 
-    async def _send(self, parts: list[Part]) -> None:
+    async def _send(self, parts: list[Part], *, failing: bool = False) -> list[Landed]:
+        """Make these parts durable. `failing`: the part of a run that fails for what the database refused of it."""
         failures = 0
         while True:
             # The next session may own such a run anew: what was dropped with the last one must not be written by it.
             parts = [part for part in parts if not part.run.gone]
             if not parts:
-                return
+                return []
             session = self._session.current
             try:
                 result = await self._link.call(entries_room.flush(session, _batch(parts)))
                 if not result.fenced:
                     break
                 if self._session.lost(session):
-                    return
+                    return []
             except LeaseLost:
                 if self._session.lost(session):
-                    return
+                    return []
             except DatabaseError as error:
                 state = error.sqlstate or ""
                 if state in AGAIN:
                     continue
-                if state.startswith(REFUSED):
-                    await self._halve(parts, error)
-                    return
+                if state.startswith(REFUSED) and not failing:
+                    return await self._halve(parts, error)
                 if not error.transient:
                     raise
                 failures += 1
@@ -134,11 +148,18 @@ class Committer:
                 await asyncio.sleep(backoff(failures))
                 parts = await self._settle_unknown(parts)
                 if not parts or self._session.is_lost(session):
-                    return
+                    return []
         self._session.clock.heard(result.now)
-        self._tell(parts, result)
+        return [(parts, result)]
 
-    def _tell(self, parts: Sequence[Part], result: FlushResult) -> None:
+    async def _tell(self, landed: Landed) -> None:
+        parts, result = landed
+        for start in range(0, len(parts), AT_ONCE):
+            if start:
+                await asyncio.sleep(0)
+            self._tell_some(parts[start : start + AT_ONCE], result)
+
+    def _tell_some(self, parts: Sequence[Part], result: FlushResult) -> None:
         skipped, landed, due, now = result.skipped, result.landed, result.due, result.now
         for part in parts:
             run = part.run
@@ -200,12 +221,10 @@ class Committer:
         self._told.committed(part, entries, None if ours else status if status != Status.RUNNING else Status.READY)
         return True
 
-    async def _halve(self, parts: list[Part], error: DatabaseError) -> None:
+    async def _halve(self, parts: list[Part], error: DatabaseError) -> list[Landed]:
         if len(parts) > 1:
             half = len(parts) // 2
-            await self._send(parts[:half])
-            await self._send(parts[half:])
-            return
+            return [*await self._send(parts[:half]), *await self._send(parts[half:])]
         part = parts[0]
         run = part.run
         failure = Failure("CodecError", f"the database refused what {run.claimed.name} was to store: {error}")
@@ -218,9 +237,7 @@ class Committer:
             notify_parent=run.claimed.parent_id,
             parent_key=run.claimed.parent_key,
         )
-        if part.update == update:
-            raise error
-        await self._send([Part(run, (), update=update)])
+        return await self._send([Part(run, (), update=update)], failing=True)
 
 
 def put_back(run: LiveRun, part: Part) -> None:

@@ -11,10 +11,10 @@ from typing import Any
 from flowgen.app import App
 from flowgen.core import codec
 from flowgen.core.commands import Schedule, Start
-from flowgen.core.context import RunFacts, Trigger
 from flowgen.core.cron import CronSpec, next_after
 from flowgen.core.decision import ChildStart, ScheduleRequest
 from flowgen.core.definitions import Definition
+from flowgen.core.facts import CALLED, RunFacts, Trigger
 from flowgen.core.history import History
 from flowgen.core.interpreter import Execution
 from flowgen.core.settings import Settings
@@ -50,7 +50,7 @@ class Maker:
         definition = self._definitions[claimed.name]
         entries = claimed.entries or ()
         facts = RunFacts(
-            run_id=claimed.id or str(claimed.run_id),
+            run_id=claimed.id,
             uuid=claimed.run_id,
             name=claimed.name,
             attempt=claimed.attempt,
@@ -133,9 +133,9 @@ class Maker:
 
 def _trigger(text: str | None) -> Trigger:
     if text is None:
-        return Trigger()
+        return CALLED
     try:
         trigger: Trigger = codec.decode(text, Trigger)
     except CodecError:
-        return Trigger()
+        return CALLED
     return trigger

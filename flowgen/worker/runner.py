@@ -7,8 +7,9 @@ between a delivery and its decision. The invariant: an outcome is delivered only
 
 from __future__ import annotations
 
+import asyncio
 from asyncio import events
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
@@ -39,6 +40,8 @@ from flowgen.worker.watchdog import LIMIT, Stuck
 
 __all__ = ["Runner"]
 
+AT_ONCE = 100
+"""Runs that are taken before the event loop looks whether something has arrived."""
 SUSPECT = 2
 """Recoveries without progress after which a run is claimed only alone."""
 
@@ -50,6 +53,8 @@ class Runner:
         self.agents = agents
         self.maker = maker
         self.live: dict[UUID, LiveRun] = {}
+        self._accepted: deque[tuple[ClaimedRun, LiveRun | None]] = deque()
+        self._arrived = asyncio.Event()
         self._cache: OrderedDict[UUID, tuple[int, LiveRun]] = OrderedDict()
         self.draining = False
 
@@ -58,6 +63,31 @@ class Runner:
     def haves(self) -> list[Have]:
         """What the cache holds, for the claim."""
         return [Have(run_id, claim, run.next_index - 1) for run_id, (claim, run) in self._cache.items()]
+
+    def count(self) -> int:
+        """Runs that this session owns, as far as is known here."""
+        return len(self.live) + len(self._accepted)
+
+    def holds(self, run_id: UUID) -> bool:
+        """Whether the run is here."""
+        return run_id in self.live or any(claimed.run_id == run_id for claimed, _ in self._accepted)
+
+    def accept(self, claimed: Sequence[tuple[ClaimedRun, LiveRun | None]]) -> None:
+        """Claimed runs: a few are taken at once, many some at a time, as the event loop comes to them."""
+        if not self._accepted and len(claimed) <= AT_ONCE:
+            self.take(claimed)
+            return
+        self._accepted.extend(claimed)
+        self._arrived.set()
+
+    async def serve(self) -> None:
+        """Take what was accepted until cancelled; between some and the next the loop sends and receives."""
+        while True:
+            await self._arrived.wait()
+            self._arrived.clear()
+            while self._accepted:
+                self.take([self._accepted.popleft() for _ in range(min(AT_ONCE, len(self._accepted)))])
+                await asyncio.sleep(0)
 
     def take(self, claimed: Sequence[tuple[ClaimedRun, LiveRun | None]]) -> None:
         """Go on with runs that were just claimed: with what `revived` gave, or from their whole history."""
@@ -120,7 +150,7 @@ class Runner:
 
     def _carry_out(self, run: LiveRun, decision: Decision) -> None:
         for warning in decision.warnings:
-            self.agents.log.warning("%s (%s): %s", run.claimed.name, run.execution.facts.run_id, warning)
+            self.agents.log.warning("%s (%s): %s", run.claimed.name, run.claimed.id or run.run_id, warning)
         for key in decision.aborts:
             running = run.calls.pop(key, None)
             if running is not None:
@@ -350,6 +380,10 @@ class Runner:
         for run in list(self.live.values()):
             self._drop(run)
         self.live.clear()
+        for _, revived in self._accepted:
+            if revived is not None:
+                revived.execution.close()
+        self._accepted.clear()
         self.drop_cache()
         self.agents.timers.clear()
 

@@ -222,9 +222,12 @@ class Worker:
         )
 
     async def _work(self, holder: SessionHolder, control: Link, drain: bool) -> None:
+        runner = self.runner
         assert self._stop is not None
+        assert runner is not None
         loops: list[Coroutine[Any, Any, None]] = [
             self._committer.serve(),
+            runner.serve(),
             self._attacher.serve(),
             self._claimer.serve(),
             self._janitor.serve(),
@@ -382,7 +385,7 @@ class Worker:
     @property
     def _still(self) -> bool:
         assert self.runner is not None
-        return self._holder.fenced or (not self.runner.live and self._committer.empty)
+        return self._holder.fenced or (not self.runner.count() and self._committer.empty)
 
     async def _close(self, holder: SessionHolder, control: Link) -> None:
         self.ready = False
