@@ -3,6 +3,9 @@
 psycopg finds the type of a list in its items, so that `[1]`, `[70000]`, `[None]` and `[]` are four types and four
 prepared statements; these are one. It never guesses a type and never connects. The invariant: an array made here binds
 to `%(name)b` with the type that its name says, also when it is empty or holds nothing but None.
+
+Nothing but None is sent as an empty array: `unnest` of several arrays fills the shorter ones up with NULL, so what a
+batch does not use costs it nothing. Give such a column to a statement that unnests it beside one without None.
 """
 
 from __future__ import annotations
@@ -22,7 +25,8 @@ __all__ = ["bools", "float8s", "int4s", "int8s", "intervals", "register", "texts
 _HEADER = Struct(">iiIii")
 _LENGTH = Struct(">i")
 _NULL = _LENGTH.pack(-1)
-_UUID = _LENGTH.pack(16)
+_UUID = 16 << 128  # the length, in front of the 16 bytes
+_INT4 = Struct(">ii")
 _INT8 = Struct(">iq")
 _FLOAT8 = Struct(">id")
 _INTERVAL = Struct(">iqii")
@@ -108,31 +112,52 @@ def _frame(element: int, count: int, nulls: bool, body: bytes) -> bytes:
     return _HEADER.pack(1, nulls, element, count, 1) + body
 
 
+def _blank(items: Sequence[object]) -> bool:
+    """Whether there is nothing but None."""
+    return not items or (items[0] is None and items.count(None) == len(items))
+
+
+_NO_UUIDS = _Uuids(_frame(2950, 0, False, b""))
+_NO_TEXTS = _Texts(_frame(25, 0, False, b""))
+_NO_INT4S = _Int4s(_frame(23, 0, False, b""))
+_NO_TIMESTAMPS = _Timestamps(_frame(1184, 0, False, b""))
+_NO_INTERVALS = _Intervals(_frame(1186, 0, False, b""))
+
+
 def uuids(items: Iterable[UUID | None]) -> bytes:
     """`uuid[]`."""
-    parts = [_NULL if item is None else _UUID + item.bytes for item in items]
+    found = items if isinstance(items, list | tuple) else list(items)
+    if _blank(found):
+        return _NO_UUIDS
+    parts = [_NULL if item is None else (_UUID | item.int).to_bytes(20, "big") for item in found]
     return _Uuids(_frame(2950, len(parts), _NULL in parts, b"".join(parts)))
 
 
 def texts(items: Iterable[str | None]) -> bytes:
     """`text[]`."""
-    parts = []
+    found = items if isinstance(items, list | tuple) else list(items)
+    if _blank(found):
+        return _NO_TEXTS
     nulls = False
-    for item in items:
+    length = _LENGTH.pack
+    parts: list[bytes] = []
+    for item in found:
         if item is None:
             nulls = True
             parts.append(_NULL)
         else:
             data = item.encode()
-            parts.append(_LENGTH.pack(len(data)) + data)
-    return _Texts(_frame(25, len(parts), nulls, b"".join(parts)))
+            parts += (length(len(data)), data)
+    return _Texts(_frame(25, len(found), nulls, b"".join(parts)))
 
 
 def int4s(items: Sequence[int | None]) -> bytes:
     """`integer[]`."""
+    if _blank(items):
+        return _NO_INT4S
     count = len(items)
     if None in items:
-        body = b"".join([_NULL if item is None else pack(">ii", 4, item) for item in items])
+        body = b"".join([_NULL if item is None else _INT4.pack(4, item) for item in items])
         return _Int4s(_frame(23, count, True, body))
     flat: list[int | None] = [4] * (2 * count)
     flat[1::2] = items
@@ -157,13 +182,17 @@ def bools(items: Iterable[bool]) -> bytes:
     return _Bools(_frame(16, len(parts), False, b"".join(parts)))
 
 
-def timestamps(items: Iterable[datetime | None]) -> bytes:
+def timestamps(items: Sequence[datetime | None]) -> bytes:
     """`timestamptz[]`; every datetime is aware."""
+    if _blank(items):
+        return _NO_TIMESTAMPS
     parts = [_NULL if item is None else _INT8.pack(8, (item - _EPOCH) // _MICROSECOND) for item in items]
     return _Timestamps(_frame(1184, len(parts), _NULL in parts, b"".join(parts)))
 
 
-def intervals(items: Iterable[timedelta | None]) -> bytes:
+def intervals(items: Sequence[timedelta | None]) -> bytes:
     """`interval[]`, in microseconds: a day is 24 hours."""
+    if _blank(items):
+        return _NO_INTERVALS
     parts = [_NULL if item is None else _INTERVAL.pack(16, item // _MICROSECOND, 0, 0) for item in items]
     return _Intervals(_frame(1186, len(parts), _NULL in parts, b"".join(parts)))

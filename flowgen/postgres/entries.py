@@ -21,6 +21,7 @@ import json
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
+from operator import attrgetter
 from typing import Any
 from uuid import UUID
 
@@ -29,6 +30,7 @@ import attrs
 from flowgen.core.entries import Entry
 from flowgen.core.ids import uuid_of_id
 from flowgen.core.states import RunKind
+from flowgen.errors import DatabaseError
 from flowgen.postgres import arrays
 from flowgen.postgres.database import Op, Statement
 from flowgen.postgres.rows import FlushBatch, FlushResult, NewRun, RunAction, RunUpdate, ScheduleChange, Session
@@ -36,10 +38,13 @@ from flowgen.postgres.rows import FlushBatch, FlushResult, NewRun, RunAction, Ru
 __all__ = ["Stored", "entry_params", "flush", "halve", "page", "parse_history", "read_back"]
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_EXACT = 2**32 * 10**6  # until the year 2106 a float tells one microsecond from the next
 _ENDS = frozenset({RunAction.COMPLETE, RunAction.FAIL, RunAction.CANCEL})
 _NONE: frozenset[UUID] = frozenset()
 _URGENT = 16
 _UNWINDING = 32
+_LOCKED = "55P03"
+_RUN = attrgetter("run_id.int")
 _PAGE_BYTES = 1 << 20
 
 
@@ -70,7 +75,13 @@ def flush(session: Session, batch: FlushBatch) -> Op[FlushResult]:
         params["schedules"] = schedules_json(batch.schedules) if batch.schedules else None
         rows = yield Statement("flush_all", params)
     else:
-        rows = yield Statement("flush_runs", params)
+        alone = all(update.notify_parent is None for update in batch.updates)
+        try:
+            rows = yield Statement("flush_runs", params | {"alone": alone})
+        except DatabaseError as error:
+            if not alone or error.sqlstate != _LOCKED:
+                raise
+            rows = yield Statement("flush_runs", params | {"alone": False})
     fenced, now, due_run, due_index, due_at, skipped, landed, statuses, adopted = rows[0]
     return FlushResult(
         fenced=fenced,
@@ -92,11 +103,11 @@ def due_times(
 
 def entry_params(entries: Sequence[tuple[UUID, Entry]]) -> dict[str, Any]:
     """The parameters `e_*`; kind, status and named go as one number."""
-    found = [entry for _, entry in entries]
+    runs, found = zip(*entries, strict=True) if entries else ((), ())
     return {
-        "e_run": arrays.uuids([run_id for run_id, _ in entries]),
+        "e_run": arrays.uuids(runs),
         "e_index": arrays.int4s([entry.index for entry in found]),
-        "e_facts": arrays.int4s([entry.kind | (entry.status or 0) << 4 | entry.named << 8 for entry in found]),
+        "e_facts": arrays.int4s([entry.kind + 16 * (entry.status or 0) + 256 * entry.named for entry in found]),
         "e_key": arrays.texts([entry.key for entry in found]),
         "e_fingerprint": arrays.texts([entry.fingerprint for entry in found]),
         "e_attempt": arrays.int4s([entry.attempt for entry in found]),
@@ -107,26 +118,34 @@ def entry_params(entries: Sequence[tuple[UUID, Entry]]) -> dict[str, Any]:
 
 
 def _action(update: RunUpdate) -> int:
-    return update.action | _URGENT * update.urgent | _UNWINDING * update.unwinding
+    return update.action + _URGENT * update.urgent + _UNWINDING * update.unwinding
+
+
+def _sparse(numbers: list[int]) -> Sequence[int | None]:
+    """A column that holds 0 where it holds nothing, and that a statement reads NULL of as 0."""
+    return numbers if any(numbers) else ()
 
 
 def _row_params(updates: Sequence[RunUpdate]) -> dict[str, Any]:
+    rows = sorted(updates, key=_RUN)
+    assert len(set(map(_RUN, rows))) == len(rows), "a run is updated at most once in a flush"
+    actions = [_action(update) for update in rows]
     letters = Counter(
-        update.notify_parent for update in updates if update.notify_parent is not None and update.action in _ENDS
+        [update.notify_parent for update in rows if update.notify_parent is not None and update.action in _ENDS]
     )
-    own = {update.run_id for update in updates}
-    assert len(own) == len(updates), "a run is updated at most once in a flush"
-    parents = [RunUpdate(run_id=parent, claim=0, action=RunAction.SET) for parent in letters if parent not in own]
-    rows = sorted([*updates, *parents], key=lambda update: update.run_id.int)
-    actions = [_action(update) if update.run_id in own else 0 for update in rows]
+    others = letters.keys() - {update.run_id for update in rows} if letters else ()
+    if others:
+        told = [RunUpdate(run_id=parent, claim=0, action=RunAction.SET) for parent in others]
+        rows = sorted([*rows, *told], key=_RUN)
+        actions = [0 if update.run_id in others else _action(update) for update in rows]
     return {
         "r_run": arrays.uuids([update.run_id for update in rows]),
         "r_action": arrays.int4s(actions),
         "r_claim": arrays.int4s([update.claim for update in rows]),
         "r_due": arrays.timestamps([update.due_at for update in rows]),
         "r_delay": arrays.intervals([update.delay for update in rows]),
-        "r_mail_read": arrays.int4s([update.mail_read for update in rows]),
-        "r_wake": arrays.int4s([update.wake_at_mail for update in rows]),
+        "r_mail_read": arrays.int4s(_sparse([update.mail_read for update in rows])),
+        "r_wake": arrays.int4s(_sparse([update.wake_at_mail for update in rows])),
         "r_base": arrays.int4s([update.base for update in rows]),
         "r_prologue": arrays.int4s([update.prologue for update in rows]),
         "r_output": arrays.texts([update.output for update in rows]),
@@ -135,7 +154,7 @@ def _row_params(updates: Sequence[RunUpdate]) -> dict[str, Any]:
         "r_progress": arrays.texts([update.progress for update in rows]),
         "r_parent": arrays.uuids([update.notify_parent for update in rows]),
         "r_parent_key": arrays.texts([update.parent_key for update in rows]),
-        "r_letters": arrays.int4s([letters[update.run_id] for update in rows]),
+        "r_letters": arrays.int4s([letters[update.run_id] for update in rows] if letters else ()),
     }
 
 
@@ -166,7 +185,7 @@ def _child_params(children: Sequence[NewRun]) -> dict[str, Any]:
 
 def schedules_json(changes: Iterable[tuple[UUID | None, ScheduleChange]]) -> str:
     """Schedule changes as the store takes them. A schedule's id is derived, so one that comes back repeats no tick."""
-    rows = []
+    rows: list[dict[str, Any]] = []
     for run_id, change in changes:
         row: dict[str, Any] = {"run": str(run_id) if run_id else None, "target": change.target, "name": change.name}
         if change.cron is not None:
@@ -234,7 +253,11 @@ def read_back(run_ids: Iterable[UUID]) -> Op[Mapping[UUID, Stored]]:
 
 def instant(microseconds: int | None) -> datetime | None:
     """An aware datetime from a cell."""
-    return None if microseconds is None else _EPOCH + timedelta(microseconds=microseconds)
+    if microseconds is None:
+        return None
+    if 0 <= microseconds < _EXACT:
+        return datetime.fromtimestamp(microseconds / 1e6, UTC)
+    return _EPOCH + timedelta(microseconds=microseconds)
 
 
 def parse_history(cell: str | None) -> list[Entry]:

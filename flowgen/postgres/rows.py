@@ -1,6 +1,7 @@
 """What goes into the store and comes out of it, as plain values; no statement and no connection.
 
-JSON travels as text (`str`) both ways, exactly as the codec made it.
+JSON travels as text (`str`) both ways, exactly as the codec made it. Nobody changes a value that was made; those that
+are made for every run are `@define` all the same, which costs a fifth of what `@frozen` costs.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ class Session:
     epoch: int
 
 
-@attrs.frozen(kw_only=True)
+@attrs.define(kw_only=True)
 class NewRun:
     """A run to insert. `run_id` is made by the caller: a UUIDv7, or derived from `id`."""
 
@@ -109,7 +110,7 @@ class RunRow:
     mail: int
 
 
-@attrs.frozen(kw_only=True)
+@attrs.define(kw_only=True)
 class ClaimedRun:
     """A run that this session owns from now on, with what it needs to go on."""
 
@@ -200,7 +201,7 @@ class RunAction(IntEnum):
     """Stay the owner; set `deadline` (now + delay) or `progress`, whichever is given."""
 
 
-@attrs.frozen(kw_only=True)
+@attrs.define(kw_only=True)
 class RunUpdate:
     """The change of one run's own row; guarded by owner and `claim`. At most one a run and flush."""
 

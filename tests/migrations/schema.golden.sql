@@ -49,25 +49,25 @@ TABLE run
     detached boolean NOT NULL DEFAULT false
     deadline timestamp with time zone
     due_at timestamp with time zone
-    started_at timestamp with time zone
-    finished_at timestamp with time zone
-    owner uuid
-    claim integer NOT NULL DEFAULT 0
     mail integer NOT NULL DEFAULT 0
     seen integer NOT NULL DEFAULT 0
     wake_at_mail integer
     attempt integer NOT NULL DEFAULT 1
-    recoveries smallint NOT NULL DEFAULT 0
     recovered_index integer
     base integer
     prologue integer
-    status smallint NOT NULL
+    recoveries smallint NOT NULL DEFAULT 0
     request smallint
     cascade boolean
-    reason text
-    progress json
+    started_at timestamp with time zone
+    finished_at timestamp with time zone
+    owner uuid
+    claim integer NOT NULL DEFAULT 0
+    status smallint NOT NULL
     output json
     error json
+    progress json
+    reason text
     queue text NOT NULL
     name text NOT NULL
     kind text NOT NULL
@@ -146,7 +146,7 @@ CREATE INDEX run_held ON run USING btree (queue, name) WHERE (status = 2)
 CREATE INDEX run_news ON run USING btree (owner) WHERE ((owner IS NOT NULL) AND ((request IS NOT NULL) OR (mail > seen)))
 CREATE INDEX run_owned ON run USING btree (owner) WHERE (status = 3)
 CREATE UNIQUE INDEX run_pkey ON run USING btree (run_id)
-CREATE INDEX run_ready ON run USING btree (queue, priority DESC, due_at, run_id) WHERE ((status = 0) AND (recoveries < 2))
+CREATE INDEX run_ready ON run USING btree (queue, priority DESC, due_at) WHERE ((status = 0) AND (recoveries < 2))
 CREATE INDEX run_suspect ON run USING btree (queue) WHERE ((status = 0) AND (recoveries >= 2))
 CREATE INDEX schedule_due ON schedule USING btree (next_at) WHERE (NOT paused)
 CREATE UNIQUE INDEX schedule_name ON schedule USING btree (target, name)
@@ -176,7 +176,7 @@ FUNCTION change_schedules(p_schedules text, p_refused uuid[])
 
 FUNCTION claim(p_session uuid, p_epoch integer, p_queues text[], p_limit integer, p_suspect boolean, p_bare boolean, p_have jsonb, p_run_bytes bigint, p_batch_bytes bigint)
     RETURNS TABLE(fenced boolean, busy boolean, at timestamp with time zone, next_due_at timestamp with time zone, suspects integer, run_id uuid, id text, name text, kind text, queue text, priority integer, claim integer, attempt integer, recoveries integer, input text, correlation_id text, parent_correlation_id text, parent_id uuid, parent_key text, root_id uuid, depth integer, trigger text, deadline timestamp with time zone, created_at timestamp with time zone, mail integer, request integer, reason text, base integer, prologue integer, next_index integer, partial boolean, history text, inbox text)
-    v search_path=pg_catalog, pg_temp, plan_cache_mode=force_generic_plan, enable_seqscan=off, enable_hashjoin=off, enable_mergejoin=off, jit=off
+    v search_path=pg_catalog, pg_temp, plan_cache_mode=force_generic_plan, lock_timeout=1s, enable_seqscan=off, enable_hashjoin=off, enable_mergejoin=off, jit=off
 
 FUNCTION clock()
     RETURNS timestamp with time zone
@@ -190,7 +190,7 @@ FUNCTION finish_transaction(p_session uuid, p_epoch integer, p_token text, e_run
     RETURNS timestamp with time zone
     v search_path=pg_catalog, pg_temp
 
-FUNCTION flush(p_session uuid, p_epoch integer, e_run uuid[], e_index integer[], e_facts integer[], e_key text[], e_fingerprint text[], e_attempt integer[], e_value text[], e_due timestamp with time zone[], e_delay interval[], c_run uuid[], c_id bigint[], r_run uuid[], r_action integer[], r_claim integer[], r_due timestamp with time zone[], r_delay interval[], r_mail_read integer[], r_wake integer[], r_base integer[], r_prologue integer[], r_output text[], r_error text[], r_input text[], r_progress text[], r_parent uuid[], r_parent_key text[], r_letters integer[], k_run uuid[], k_id text[], k_facts integer[], k_name text[], k_queue text[], k_priority integer[], k_input text[], k_at timestamp with time zone[], k_delay interval[], k_deadline interval[], k_tags text[], k_correlation text[], k_parent_correlation text[], k_parent uuid[], k_parent_key text[], k_root uuid[], k_depth integer[], k_trigger text[], p_schedules text)
+FUNCTION flush(p_session uuid, p_epoch integer, e_run uuid[], e_index integer[], e_facts integer[], e_key text[], e_fingerprint text[], e_attempt integer[], e_value text[], e_due timestamp with time zone[], e_delay interval[], c_run uuid[], c_id bigint[], r_run uuid[], r_action integer[], r_claim integer[], r_due timestamp with time zone[], r_delay interval[], r_mail_read integer[], r_wake integer[], r_base integer[], r_prologue integer[], r_output text[], r_error text[], r_input text[], r_progress text[], r_parent uuid[], r_parent_key text[], r_letters integer[], k_run uuid[], k_id text[], k_facts integer[], k_name text[], k_queue text[], k_priority integer[], k_input text[], k_at timestamp with time zone[], k_delay interval[], k_deadline interval[], k_tags text[], k_correlation text[], k_parent_correlation text[], k_parent uuid[], k_parent_key text[], k_root uuid[], k_depth integer[], k_trigger text[], p_schedules text, p_alone boolean)
     RETURNS TABLE(fenced boolean, at timestamp with time zone, due_run uuid[], due_index integer[], due timestamp with time zone[], skipped uuid[], landed uuid[], landed_status integer[], adopted uuid[])
     v search_path=pg_catalog, pg_temp, plan_cache_mode=force_generic_plan, enable_seqscan=off, enable_hashjoin=off, enable_mergejoin=off, jit=off
 

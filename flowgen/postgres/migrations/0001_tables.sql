@@ -8,7 +8,8 @@
 -- Who may write: a running run only by its owner, under the fence of its worker row; everybody else may set `request`
 -- and add to `mail`. A run that is not running by anyone, guarded by columns of its own row. An entry by the owner only.
 --
--- Fixed columns stand first and the ones that change stand together, so that an update logs few bytes.
+-- Fixed columns stand first and last, and what a claim and an end change stands together, so that an update logs few
+-- bytes: it logs what lies between the first and the last byte that differ.
 
 -- The one time of every statement. Tests replace it; production inlines it to statement_timestamp().
 CREATE FUNCTION {schema}.clock() RETURNS timestamptz LANGUAGE sql STABLE PARALLEL SAFE
@@ -29,28 +30,29 @@ CREATE TABLE {schema}.run (
     priority integer NOT NULL DEFAULT 0,
     depth smallint NOT NULL DEFAULT 0,
     detached boolean NOT NULL DEFAULT false,
-    -- what changes
+    -- what changes now and then
     deadline timestamptz,
     due_at timestamptz,                  -- ready: since when; delayed and waiting: least(wake, deadline)
-    started_at timestamptz,              -- of the first claim: the run has begun
-    finished_at timestamptz,
-    owner uuid,                          -- the worker session, while running
-    claim integer NOT NULL DEFAULT 0,    -- grows with every claim; a run inserted with a history starts at 1
     mail integer NOT NULL DEFAULT 0,     -- grows with every message
     seen integer NOT NULL DEFAULT 0,     -- `mail` at the last claim: more is news to the owner
     wake_at_mail integer,                -- how much mail wakes a waiting run; NULL or 0: any
     attempt integer NOT NULL DEFAULT 1,
-    recoveries smallint NOT NULL DEFAULT 0,  -- lost leases without a new entry since the last; 2 and more: a suspect
     recovered_index integer,             -- the highest entry at the last lost lease
     base integer,                        -- index of the checkpoint that opened the segment
     prologue integer,                    -- entries below it are the prologue
-    status smallint NOT NULL,            -- flowgen.core.states.Status
+    recoveries smallint NOT NULL DEFAULT 0,  -- lost leases without a new entry since the last; 2 and more: a suspect
     request smallint,                    -- NULL: none; 1 cancel, 2 pause
     cascade boolean,                     -- ended as failed or cancelled with live children: they are to be cancelled
-    reason text,                         -- of the request
-    progress json,
+    -- what a claim and an end change
+    started_at timestamptz,              -- of the first claim: the run has begun
+    finished_at timestamptz,
+    owner uuid,                          -- the worker session, while running
+    claim integer NOT NULL DEFAULT 0,    -- grows with every claim; a run inserted with a history starts at 1
+    status smallint NOT NULL,            -- flowgen.core.states.Status
     output json,
     error json,
+    progress json,
+    reason text,                         -- of the request
     -- what does not change again
     queue text NOT NULL,
     name text NOT NULL,
@@ -72,7 +74,7 @@ CREATE TABLE {schema}.run (
 ) WITH (fillfactor = 50, autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_cost_delay = 0);
 
 -- A plan is made before there is anything to estimate, so no two indexes fit the conditions of one statement.
-CREATE INDEX run_ready ON {schema}.run (queue, priority DESC, due_at, run_id) WHERE status = 0 AND recoveries < 2;
+CREATE INDEX run_ready ON {schema}.run (queue, priority DESC, due_at) WHERE status = 0 AND recoveries < 2;
 CREATE INDEX run_suspect ON {schema}.run (queue) WHERE status = 0 AND recoveries >= 2;
 CREATE INDEX run_future ON {schema}.run (due_at) WHERE due_at IS NOT NULL AND status IN (1, 4);
 CREATE INDEX run_held ON {schema}.run (queue, name) WHERE status = 2;

@@ -9,8 +9,8 @@
 -- may be answered by a hash of the whole table. `jit` is off as the price of what is switched off sets it going. What finds rows by a partial index has no ORDER BY of the
 -- primary key: the ids are collected first, and locked in their order by a second statement.
 --
--- Lock order: the worker row, then rows of `run`. A flush never waits for a row of `run` (SKIP LOCKED); whoever waits
--- for several of them takes them in the order of run_id.
+-- Lock order: the worker row, then rows of `run`. A flush never waits for a row of `run` (SKIP LOCKED, or 2 ms and an
+-- error); whoever waits for several of them takes them in the order of run_id.
 
 -- Entries only: what a step costs. `facts` is kind + 16 * status + 256 * named.
 CREATE FUNCTION {schema}.flush_entries(
@@ -58,6 +58,8 @@ $function$;
 -- parent whom an end wakes, sorted by run: `r_action` is RunAction + 16 * urgent + 32 * unwinding, 0 for a parent;
 -- `r_letters` the messages that this flush sends to it. A run whose row, parent or waiting runs are locked elsewhere is left out whole
 -- (`skipped`), as is one whose claim is no longer ours (neither landed nor skipped).
+-- `p_alone`: a flush that touches no row but those of its own runs, which hardly anybody else locks, changes them
+-- without locking them first. 55P03: somebody has locked one, or waits for one; flush again without `p_alone`.
 -- FG003: a transaction that has written already. To claim and to complete in one is a deadlock between two workers.
 CREATE FUNCTION {schema}.flush(
     p_session uuid, p_epoch integer,
@@ -73,7 +75,7 @@ CREATE FUNCTION {schema}.flush(
     k_tags text[] DEFAULT '{}', k_correlation text[] DEFAULT '{}', k_parent_correlation text[] DEFAULT '{}',
     k_parent uuid[] DEFAULT '{}', k_parent_key text[] DEFAULT '{}', k_root uuid[] DEFAULT '{}',
     k_depth integer[] DEFAULT '{}', k_trigger text[] DEFAULT '{}',
-    p_schedules text DEFAULT NULL
+    p_schedules text DEFAULT NULL, p_alone boolean DEFAULT false
 ) RETURNS TABLE (
     fenced boolean, at timestamptz, due_run uuid[], due_index integer[], due timestamptz[],
     skipped uuid[], landed uuid[], landed_status integer[], adopted uuid[]
@@ -93,6 +95,8 @@ DECLARE
     target uuid[];    -- whom the ends were told to, one for each message
     urgency boolean[];
     counting boolean[];  -- whether it is in `r_letters`
+    alone boolean;
+    patience text := current_setting('lock_timeout');
 BEGIN
     IF pg_current_xact_id_if_assigned() IS NOT NULL THEN
         RAISE EXCEPTION 'flowgen: a claim and a flush are a transaction each' USING ERRCODE = 'FG003';
@@ -109,19 +113,23 @@ BEGIN
         RETURN;
     END IF;
 
+    alone := p_alone AND NOT EXISTS (SELECT 1 FROM {schema}.waiter);
+    IF alone THEN
+        PERFORM set_config('lock_timeout', '2ms', true);
+    END IF;
     SELECT array_agg(l.run_id), array_agg(l.run_id) FILTER (WHERE l.status < 7) INTO locked, live
     FROM (
-        SELECT r.run_id, r.status FROM {schema}.run r WHERE r.run_id = ANY (r_run)
+        SELECT r.run_id, r.status FROM {schema}.run r WHERE NOT alone AND r.run_id = ANY (r_run)
         ORDER BY r.run_id FOR NO KEY UPDATE OF r SKIP LOCKED
     ) l;
-    IF coalesce(cardinality(locked), 0) < cardinality(r_run) THEN
+    IF NOT alone AND coalesce(cardinality(locked), 0) < cardinality(r_run) THEN
         SELECT array_agg(r.run_id ORDER BY r.run_id) INTO busy FROM {schema}.run r
         WHERE r.run_id = ANY (r_run)
             AND (locked IS NULL OR locked[width_bucket(r.run_id, locked)] IS DISTINCT FROM r.run_id);
     END IF;
 
     -- Who waits without being the parent. A new waiter first locks the row of the run, so there is none from here on.
-    watched := EXISTS (SELECT 1 FROM {schema}.waiter);
+    watched := NOT alone AND EXISTS (SELECT 1 FROM {schema}.waiter);
     IF watched THEN
         SELECT array_agg(l.run_id) FILTER (WHERE l.status < 7) INTO waiting FROM (
             SELECT r.run_id, r.status FROM {schema}.run r
@@ -160,7 +168,6 @@ BEGIN
                         OR least(coalesce(u.due, at + u.delay), r.deadline) <= at THEN at
                     ELSE least(coalesce(u.due, at + u.delay), r.deadline) END
                 WHEN u.verb = 4 AND r.request IS NULL THEN least(at + u.delay, r.deadline)
-                WHEN u.verb IN (7, 8, 9) THEN NULL
                 WHEN u.verb IN (4, 10) THEN at
                 ELSE r.due_at END,
             deadline = CASE WHEN u.verb = 11 THEN coalesce(u.due, at + u.delay, r.deadline) ELSE r.deadline END,
@@ -183,13 +190,14 @@ BEGIN
             input = coalesce(u.input::json, r.input)
         FROM (
             SELECT run, action & 15 AS verb, action & 16 <> 0 AS urgent, action & 32 <> 0 AS unwinding, claim, u.due,
-                u.delay, mail_read, wake, base, prologue, output, error, input, progress, parent, parent_key, letters
+                u.delay, coalesce(mail_read, 0) AS mail_read, wake, base, prologue, output, error, input, progress,
+                parent, parent_key, coalesce(letters, 0) AS letters
             FROM unnest(r_run, r_action, r_claim, r_due, r_delay, r_mail_read, r_wake, r_base, r_prologue, r_output,
                 r_error, r_input, r_progress, r_parent, r_parent_key, r_letters)
                 AS u(run, action, claim, due, delay, mail_read, wake, base, prologue, output, error, input, progress,
                     parent, parent_key, letters)
             WHERE action & 15 > 0
-                AND locked[width_bucket(run, locked)] = run
+                AND (alone OR locked[width_bucket(run, locked)] = run)
                 AND (busy IS NULL OR (busy[width_bucket(run, busy)] IS DISTINCT FROM run
                     AND (parent IS NULL OR busy[width_bucket(parent, busy)] IS DISTINCT FROM parent)))
         ) u
@@ -213,12 +221,18 @@ BEGIN
             || ',"run_id":"' || e.run_id || '"}'
         FROM ends e
     )
-    SELECT (SELECT array_agg(c.run_id ORDER BY c.run_id) FROM changed c),
-        (SELECT array_agg(c.status::integer ORDER BY c.run_id) FROM changed c),
-        (SELECT array_agg(c.run_id) FROM changed c WHERE c.status >= 7 AND (c.mail > 0 OR watched)),
+    SELECT array_agg(c.run_id ORDER BY c.run_id), array_agg(c.status::integer ORDER BY c.run_id),
+        array_agg(c.run_id) FILTER (WHERE c.status >= 7 AND (c.mail > 0 OR watched)),
         (SELECT array_agg(e.target) FROM ends e), (SELECT array_agg(e.urgent) FROM ends e),
         (SELECT array_agg(e.counted) FROM ends e)
-    INTO landed, landed_status, ended, target, urgency, counting;
+    INTO landed, landed_status, ended, target, urgency, counting
+    FROM changed c;
+    IF alone THEN
+        PERFORM set_config('lock_timeout', patience, true);
+        IF EXISTS (SELECT 1 FROM {schema}.waiter) THEN
+            RAISE EXCEPTION 'flowgen: somebody began to wait for a run' USING ERRCODE = '55P03';
+        END IF;
+    END IF;
 
     -- A run that also changed itself has counted the letters of its children above.
     IF target IS NOT NULL THEN
@@ -237,12 +251,14 @@ BEGIN
         WHERE r.run_id = ANY (ARRAY[t.run]) AND r.status < 7;
     END IF;
 
-    SELECT array_agg(u.run ORDER BY u.run),
-        array_agg(u.run ORDER BY u.run) FILTER (WHERE busy[width_bucket(u.run, busy)] = u.run
-            OR busy[width_bucket(u.parent, busy)] = u.parent)
-    INTO refused, skipped
-    FROM unnest(r_run, r_action, r_parent) AS u(run, action, parent)
-    WHERE u.action & 15 > 0 AND (landed IS NULL OR landed[width_bucket(u.run, landed)] IS DISTINCT FROM u.run);
+    IF cardinality(landed) IS DISTINCT FROM cardinality(r_run) THEN
+        SELECT array_agg(u.run ORDER BY u.run),
+            array_agg(u.run ORDER BY u.run) FILTER (WHERE busy[width_bucket(u.run, busy)] = u.run
+                OR busy[width_bucket(u.parent, busy)] = u.parent)
+        INTO refused, skipped
+        FROM unnest(r_run, r_action, r_parent) AS u(run, action, parent)
+        WHERE u.action & 15 > 0 AND (landed IS NULL OR landed[width_bucket(u.run, landed)] IS DISTINCT FROM u.run);
+    END IF;
 
     WITH written AS (
         INSERT INTO {schema}.entry AS n

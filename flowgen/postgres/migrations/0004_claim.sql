@@ -3,7 +3,11 @@
 -- Three statements, each with a snapshot of its own: the fence; ready rows become ours; then their histories and their
 -- inbox. A history that is read in the statement that locks can be older than the lock.
 --
--- The first row of the result is the claim's head (`run_id` NULL), each further one a run, in the order of the queue.
+-- A row that nobody has locked (`xmax`) is not locked before it is changed. Somebody may come between: an error after a
+-- second, and the next claim sees the lock.
+--
+-- The first row of the result is the claim's head (`run_id` NULL), each further one a run, in the order of the queue:
+-- NULL for what is as it is in most runs, and for no history; an empty one is a history that is read in pages.
 -- `p_have` is what the caller's cache holds: {"<run_id>": [claim, index], ...}.
 CREATE FUNCTION {schema}.claim(
     p_session uuid, p_epoch integer, p_queues text[], p_limit integer, p_suspect boolean, p_bare boolean,
@@ -17,7 +21,7 @@ CREATE FUNCTION {schema}.claim(
     history text, inbox text
 )
 LANGUAGE plpgsql VOLATILE
-SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_generic_plan
+SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_generic_plan SET lock_timeout = '1s'
 SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET jit = off
 AS $function$
 #variable_conflict use_column
@@ -78,15 +82,26 @@ BEGIN
             busy := true;
             CONTINUE;
         END IF;
-        WITH picked AS MATERIALIZED (
+        WITH front AS MATERIALIZED (
+            SELECT r.run_id, r.xmax = '0' AS untouched FROM {schema}.run r
+            WHERE r.status = 0 AND r.recoveries < 2 AND r.queue = one AND r.name = ANY (me.names)
+            ORDER BY r.queue, r.priority DESC, r.due_at LIMIT room
+        ), picked AS MATERIALIZED (
             SELECT r.run_id FROM {schema}.run r
             WHERE r.status = 0 AND r.recoveries < 2 AND r.queue = one AND r.name = ANY (me.names)
-            ORDER BY r.queue, r.priority DESC, r.due_at, r.run_id LIMIT room
+                AND (SELECT NOT bool_and(f.untouched) FROM front f)
+            ORDER BY r.queue, r.priority DESC, r.due_at LIMIT room
             FOR NO KEY UPDATE OF r SKIP LOCKED
         ), taken AS (
             UPDATE {schema}.run AS r SET
                 status = 3, owner = p_session, claim = r.claim + 1, seen = r.mail, started_at = coalesce(r.started_at, at)
-            FROM picked p WHERE r.run_id = ANY (ARRAY[p.run_id]) RETURNING r.run_id
+            FROM (
+                SELECT f.run_id FROM front f WHERE (SELECT bool_and(f.untouched) FROM front f)
+                UNION ALL
+                SELECT p.run_id FROM picked p
+            ) p
+            WHERE r.run_id = ANY (ARRAY[p.run_id]) AND r.status + 0 = 0
+            RETURNING r.run_id
         )
         SELECT array_agg(t.run_id) INTO batch FROM taken t;
         got := got || batch;
@@ -103,22 +118,22 @@ BEGIN
     END IF;
     RETURN QUERY
     SELECT NULL::boolean, NULL::boolean, NULL::timestamptz, NULL::timestamptz, NULL::integer,
-        r.run_id, r.id, r.name, r.kind, r.queue, r.priority, r.claim, r.attempt, r.recoveries::integer, r.input::text,
-        r.correlation_id, r.parent_correlation_id, r.parent_id, r.parent_key, coalesce(r.root_id, r.run_id),
-        r.depth::integer, r.trigger::text, r.deadline, r.created_at, r.mail, coalesce(r.request, 0)::integer, r.reason,
-        r.from_base, r.to_prologue, coalesce(r.last, -1) + 1,
-        r.known IS NOT NULL AND r.bytes <= p_run_bytes AND r.running <= p_batch_bytes,
-        CASE WHEN r.last IS NULL THEN '[]' WHEN r.bytes <= p_run_bytes AND r.running <= p_batch_bytes THEN (
+        r.run_id, r.id, r.name, r.kind, r.queue, nullif(r.priority, 0), r.claim, nullif(r.attempt, 1),
+        nullif(r.recoveries, 0)::integer, r.input::text, r.correlation_id, r.parent_correlation_id, r.parent_id,
+        r.parent_key, r.root_id, nullif(r.depth, 0)::integer, r.trigger::text, r.deadline, r.created_at,
+        nullif(r.mail, 0), r.request::integer, r.reason, r.base, r.prologue, r.last + 1,
+        nullif(r.known IS NOT NULL AND r.bytes <= p_run_bytes AND r.running <= p_batch_bytes, false),
+        CASE WHEN r.last IS NULL THEN NULL WHEN r.bytes <= p_run_bytes AND r.running <= p_batch_bytes THEN (
             SELECT coalesce(json_agg(json_build_array(e.index, e.kind, e.key, e.fingerprint, e.status, e.attempt,
                 (extract(epoch FROM e.due_at) * 1000000)::bigint, e.named, e.value,
                 (date_part('epoch', e.recorded_at) * 1000000)::bigint)), '[]')::text
             FROM (
                 SELECT e.* FROM {schema}.entry e
                 WHERE e.run_id = r.run_id AND e.index > coalesce(r.known, -1)
-                    AND (e.index < r.to_prologue OR e.index >= r.from_base OR e.named)
+                    AND (e.index < coalesce(r.prologue, 0) OR e.index >= coalesce(r.base, 0) OR e.named)
                 ORDER BY e.index
             ) e
-        ) END,
+        ) ELSE '' END,
         CASE WHEN r.mail > 0 AND NOT p_bare THEN (
             SELECT json_agg(json_build_array(m.id, m.kind, m.key, m.payload,
                 (date_part('epoch', m.created_at) * 1000000)::bigint) ORDER BY m.id)::text
@@ -127,7 +142,7 @@ BEGIN
     FROM (
         SELECT s.*, sum(CASE WHEN s.bytes <= p_run_bytes THEN s.bytes END) OVER (ORDER BY s.place) AS running
         FROM (
-            SELECT r.*, g.place, k.known, coalesce(r.base, 0) AS from_base, coalesce(r.prologue, 0) AS to_prologue,
+            SELECT r.*, g.place, k.known,
                 CASE WHEN r.claim > 1 THEN
                     (SELECT e.index FROM {schema}.entry e WHERE e.run_id = r.run_id ORDER BY e.index DESC LIMIT 1)
                 END AS last,
@@ -140,7 +155,7 @@ BEGIN
             FROM unnest(got) WITH ORDINALITY AS g(run_id, place)
             JOIN {schema}.run r ON r.run_id = ANY (ARRAY[g.run_id])
             CROSS JOIN LATERAL (
-                SELECT CASE WHEN (p_have -> r.run_id::text ->> 0)::integer = r.claim - 1
+                SELECT CASE WHEN r.claim > 1 AND (p_have -> r.run_id::text ->> 0)::integer = r.claim - 1
                     THEN (p_have -> r.run_id::text ->> 1)::integer END AS known
             ) k
         ) s

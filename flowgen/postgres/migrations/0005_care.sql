@@ -232,7 +232,7 @@ BEGIN
         SELECT f.* FROM q CROSS JOIN LATERAL (
             SELECT r.run_id, r.name, r.queue FROM {schema}.run r
             WHERE r.status = 0 AND r.recoveries < 2 AND r.queue = q.queue
-            ORDER BY r.queue, r.priority DESC, r.due_at, r.run_id LIMIT p_limit
+            ORDER BY r.queue, r.priority DESC, r.due_at LIMIT p_limit
         ) f WHERE q.queue IS NOT NULL
     ), place AS MATERIALIZED (
         SELECT d.name, d.queue FROM (SELECT DISTINCT f.name, f.queue FROM front f OFFSET 0) d

@@ -187,6 +187,17 @@ def test_a_sleeper_is_ready_when_its_time_has_come_and_not_before(store: Store) 
     assert store.run(claims.promote()).next_due_at is None
 
 
+def test_a_claim_passes_over_a_locked_row(store: Store) -> None:
+    session = store.register()
+    locked, free = store.start(), store.start()
+    holder = store.connect(autocommit=False)
+    store.sql("SELECT 1 FROM {schema}.run WHERE run_id = %s FOR UPDATE", locked, conn=holder)
+    conn = store.connect(statement_timeout="500ms")
+    assert [item.run_id for item in store.run(claims.claim(session, 1), conn).runs] == [free]
+    holder.commit()
+    assert [item.run_id for item in store.claim(session).runs] == [locked]
+
+
 def test_a_promotion_takes_a_batch_and_passes_over_locked_rows(store: Store) -> None:
     session = store.register()
     for _ in range(5):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from datetime import UTC, datetime, timedelta
 from uuid import UUID, uuid4
 
@@ -9,9 +10,10 @@ import pytest
 
 from flowgen.core.entries import Entry, EntryKind
 from flowgen.core.states import Status
-from flowgen.postgres import entries
+from flowgen.postgres import entries, observe
 from flowgen.postgres.rows import ClaimedRun, FlushBatch, RunAction, ScheduleChange, Session
 from tests.integration.postgres.store import Store, change, child_of, ending, outcome
+from tests.waiting import eventually
 
 HOUR = timedelta(hours=1)
 
@@ -49,8 +51,9 @@ def test_a_completed_run_keeps_its_output_as_it_was_written(store: Store) -> Non
     session, item = begun(store)
     result = store.update(session, item, RunAction.COMPLETE, output='{"b": 1e22,  "a": "\\u0000"}')
     assert result.landed == {item.run_id: Status.COMPLETED}
-    row = store.row(item.run_id, "status", "owner", "output::text", "due_at", "finished_at")
-    assert row == (Status.COMPLETED, None, '{"b": 1e22,  "a": "\\u0000"}', None, result.now)
+    row = store.row(item.run_id, "status", "owner", "output::text", "finished_at")
+    assert row == (Status.COMPLETED, None, '{"b": 1e22,  "a": "\\u0000"}', result.now)
+    assert store.run(observe.get([item.run_id]))[item.run_id].due_at is None
 
 
 @pytest.mark.parametrize(
@@ -219,6 +222,45 @@ def test_a_run_that_is_not_ours_at_this_claim_is_left_alone_with_its_entries(sto
     assert store.status(stale.run_id) == Status.RUNNING
     assert store.indexes(stale.run_id) == []
     assert store.sql("SELECT parent_id FROM {schema}.run WHERE parent_id IS NOT NULL") == [(other.run_id,)]
+
+
+def test_a_locked_row_delays_an_end_that_touches_no_other_run(store: Store) -> None:
+    session, item = begun(store)
+    other = store.claimed(session, store.start())
+    holder = store.connect(autocommit=False)
+    store.sql("UPDATE {schema}.run SET mail = mail + 1 WHERE run_id = %s", other.run_id, conn=holder)
+    ends = [change(each, RunAction.COMPLETE, output="1") for each in (item, other)]
+    result = store.flush(session, store.connect(statement_timeout="1s"), updates=ends)
+    assert (result.skipped, set(result.landed)) == ({other.run_id}, {item.run_id})
+    holder.commit()
+    assert set(store.flush(session, updates=ends[1:]).landed) == {other.run_id}
+    assert store.row(other.run_id, "mail") == 1
+
+
+LATE = """
+CREATE FUNCTION public.until_somebody_waits() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    WHILE NOT EXISTS (SELECT 1 FROM {schema}.waiter) LOOP PERFORM pg_sleep(0.01); END LOOP;
+    RETURN NEW;
+END $$;
+CREATE TRIGGER late BEFORE UPDATE ON {schema}.run FOR EACH ROW
+WHEN (NEW.status = 7) EXECUTE FUNCTION public.until_somebody_waits();
+"""
+
+
+def test_who_begins_to_wait_while_a_run_ends_is_told(store: Store) -> None:
+    session, waiting = begun(store)
+    item = store.claimed(session, store.start())
+    store.sql(LATE)
+    conn = store.connect()
+    end = change(item, RunAction.COMPLETE, output="1")
+    flush = threading.Thread(target=lambda: store.flush(session, conn, updates=[end]))
+    flush.start()
+    eventually(lambda: store.sql("SELECT 1 FROM pg_stat_activity WHERE wait_event = 'PgSleep'"))
+    store.sql("INSERT INTO {schema}.waiter VALUES (%s, %s, 'k')", item.run_id, waiting.run_id)
+    flush.join(10)
+    assert store.status(item.run_id) == Status.COMPLETED
+    assert [key for key, _ in store.inbox(waiting.run_id)] == ["k"]
 
 
 def test_halves_keep_what_is_of_one_run_together(store: Store) -> None:
