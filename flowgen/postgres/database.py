@@ -175,7 +175,7 @@ def run(conn: psycopg.Connection[Any], op: Op[T], schema: Schema) -> T:
             try:
                 if isinstance(request, Statement):
                     rows = conn.cursor(binary=True).execute(schema.text(request.name), request.params)
-                    result = rows.fetchall() if rows.description else []
+                    result = rows.fetchall() if _has_rows(rows) else []
                 elif isinstance(request, Script):
                     conn.execute(schema.render(request.text).encode())
                     result = []
@@ -204,6 +204,11 @@ def run(conn: psycopg.Connection[Any], op: Op[T], schema: Schema) -> T:
             conn.rollback()
 
 
+def _has_rows(cursor: psycopg.Cursor[Any] | psycopg.AsyncCursor[Any]) -> bool:
+    # `description` would say so too, by making an object for each column
+    return cursor.pgresult is not None and cursor.pgresult.nfields > 0
+
+
 def _conclude(conn: psycopg.Connection[Any], statement: Statement, schema: Schema) -> list[Any]:
     with conn.pipeline():
         cursor = conn.cursor(binary=True).execute(schema.text(statement.name), statement.params)
@@ -220,7 +225,7 @@ async def run_async(conn: psycopg.AsyncConnection[Any], op: Op[T], schema: Schem
             try:
                 if isinstance(request, Statement):
                     rows = await conn.cursor(binary=True).execute(schema.text(request.name), request.params)
-                    result = await rows.fetchall() if rows.description else []
+                    result = await rows.fetchall() if _has_rows(rows) else []
                 elif isinstance(request, Script):
                     await conn.execute(schema.render(request.text).encode())
                     result = []

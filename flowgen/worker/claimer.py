@@ -40,6 +40,8 @@ ALONE = 5.0
 BACKLOG = 0.25
 """Seconds of work that may wait here: more is left to other workers."""
 
+IN_A_ROW = 0.005
+"""Seconds between two looks that found something, within which they are a sign of much to do."""
 UNDER_WAY = 0.05
 """Seconds within which a start is committed that was under way when this worker said that it is idle."""
 
@@ -68,6 +70,7 @@ class Claimer:
         self._due_at: datetime | None = None
         self._idle_as: UUID | None = None
         self._found = 0
+        self._found_at = 0.0
         self._unknown = False
         self._alone_at: float | None = None
         self._said = False
@@ -170,13 +173,14 @@ class Claimer:
         if claimed.busy:
             return 0.002 + random.random() * 0.008  # noqa: S311 - spreads load, guards nothing
         if claimed.runs:
-            self._found += 1
+            now = monotonic()
+            self._found = self._found + 1 if now - self._found_at < IN_A_ROW else 1
+            self._found_at = now
             if self._idle and self._found > 20:
                 await self._say_idle(False)
             if not self._idle:
                 return 0.005  # nobody tells of more
         else:
-            self._found = 0
             if not self._idle:
                 await self._say_idle(True)
                 self._said = True

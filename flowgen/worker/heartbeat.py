@@ -23,6 +23,9 @@ __all__ = ["Heartbeat"]
 _MARGIN = 0.2
 """Share of the lease before its end at which it is not trusted any more."""
 
+_YIELD = 0.001
+"""Seconds for which this thread leaves the interpreter to the loop that it has just poked."""
+
 
 class Heartbeat:
     """One thread. `lost`, `beaten` and `notified` are called on it; they must hand over to the event loop."""
@@ -130,6 +133,7 @@ class Heartbeat:
                 self._stop.wait(min(left, 0.1))
             elif hearing.heard(conn, min(left, 0.1)):
                 self._notified()
+                self._stop.wait(_YIELD)
 
     def _doubt(self) -> None:
         """The lease could not be renewed: when its time is nearly over, act as if it were lost."""
