@@ -4,7 +4,7 @@
     halve(batch) -> tuple[FlushBatch, FlushBatch] | None           for a flush that fails with 22, 23 or 54
     page(run_id, base=, prologue=, after=-1, ...) -> Op[Sequence[Entry]]   in index order; empty: that was all
     read_back(run_ids) -> Op[Mapping[UUID, Stored]]                what landed, after `workers.resolve_unknown`
-    parse_history(cell) -> list[Entry]                             a cell of a claim or a page
+    parse_history(cell) -> list[Entry]                             a cell of a claim
     entry_params(entries) -> dict                                  entries as parameters, for statements of this room
 
 It never updates an entry, never retries and never reads a clock: `recorded_at` and due times are the database's. The
@@ -45,7 +45,8 @@ _URGENT = 16
 _UNWINDING = 32
 _LOCKED = "55P03"
 _RUN = attrgetter("run_id.int")
-_PAGE_BYTES = 1 << 20
+_PAGE_ENTRIES = 5000
+_PAGE_BYTES = 4 << 20
 
 
 @attrs.frozen
@@ -232,14 +233,20 @@ def _part(batch: FlushBatch, runs: set[UUID], *, wanted: bool) -> FlushBatch:
 
 
 def page(
-    run_id: UUID, *, base: int, prologue: int, after: int = -1, limit: int = 1000, max_bytes: int = _PAGE_BYTES
+    run_id: UUID,
+    *,
+    base: int,
+    prologue: int,
+    after: int = -1,
+    limit: int = _PAGE_ENTRIES,
+    max_bytes: int = _PAGE_BYTES,
 ) -> Op[Sequence[Entry]]:
     """The entries behind index `after`, at least one when there is one: until `limit` of them or `max_bytes`."""
     rows = yield Statement(
         "page",
         {"run": run_id, "base": base, "prologue": prologue, "after": after, "limit": limit, "bytes": max_bytes},
     )
-    return parse_history(rows[0][0])
+    return [Entry(*row) for row in rows]
 
 
 def read_back(run_ids: Iterable[UUID]) -> Op[Mapping[UUID, Stored]]:
