@@ -38,6 +38,9 @@ Rows = list[tuple[Reading, bool]]
 Items = list[HistoryItem]
 Found = tuple[list[RunRow], str | None]
 
+_SOONEST = 0.001
+"""Seconds within which no run that was ready has ended: a look would only take the time from who is to run it."""
+
 
 @attrs.frozen
 class Operations:
@@ -69,7 +72,9 @@ class Operations:
 
     def result(self, run: RunId | Snapshot[Any], timeout: Duration | None, bell: Bell) -> Plan[Any]:
         """Wait for a run to end and give its result. Raises RunFailed, RunCancelled, RunNotFinished, RunNotFound."""
+        first = 0.0
         if isinstance(run, Snapshot):
+            first = _SOONEST if run.row.status == Status.READY else 0.0
             uuid, shown, definition = run.uuid, run.id, run.definition
         else:
             row = yield from self.get(run)
@@ -77,7 +82,7 @@ class Operations:
             definition = self.definition(row)
         annotation = Any if definition is None else definition.function.result_type
         missing = results.no_run(self.settings.schema, shown)
-        awaited = results.Awaited(run_id=uuid, shown=shown, annotation=annotation, missing=missing)
+        awaited = results.Awaited(run_id=uuid, shown=shown, annotation=annotation, missing=missing, first=first)
         return (yield from results.result(awaited, self.waiters, bell, timeout, self.clock))
 
     # reading

@@ -60,6 +60,8 @@ class Awaited:
     annotation: Any
     missing: RunNotFound
     """What to raise when there is no such run."""
+    first: float = 0.0
+    """Seconds until the first look."""
 
 
 def result(
@@ -73,6 +75,8 @@ def result(
     began = clock()
     ticket = waiters.join(run.run_id, bell)
     try:
+        if (first := run.first if limit is None else min(run.first, limit)) > 0:
+            yield Pause(first, bell)
         ended = yield from _wait(ticket, waiters, run.shown, None if limit is None else began + limit, clock)
     finally:
         waiters.leave(ticket)

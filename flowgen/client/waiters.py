@@ -19,9 +19,9 @@ from flowgen.postgres.rows import Ended
 
 __all__ = ["Ticket", "Waiters"]
 
-_FIRST: Final = 0.0005
+_FIRST: Final = 0.0004
 _LONGEST: Final = 0.25
-_GROWTH: Final = 1.25
+_GROWTH: Final = 1.2
 _PER_WAITER: Final = 0.000_02
 """Seconds that a tick takes longer for each waiter, so that many of them do not make the database busy with asking."""
 

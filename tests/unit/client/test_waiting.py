@@ -7,6 +7,7 @@ from threading import Event
 from typing import Any
 from uuid import UUID
 
+import attrs
 import pytest
 
 from flowgen.client import results
@@ -61,10 +62,20 @@ def test_the_polls_grow_rarer_up_to_a_quarter_of_a_second() -> None:
         assert isinstance(pause, Pause)
         pauses.append(pause.seconds)
         effect = plan.send(None)
-    assert pauses[0] == pytest.approx(0.0005)
+    assert pauses[0] == pytest.approx(0.0004)
     assert pauses == sorted(pauses)
     assert pauses[-1] == 0.25
     assert finished(plan, [ended()]) == "done"
+
+
+def test_a_run_that_cannot_have_ended_yet_is_not_asked_for_at_once() -> None:
+    soon = attrs.evolve(awaited(), first=0.001)
+    plan = result(soon, Waiters(), Event(), None, Clock())
+    pause = next(plan)
+    assert isinstance(pause, Pause)
+    assert pause.seconds == 0.001
+    assert statement(plan.send(None)) == "run_ended"
+    assert statement(next(result(soon, Waiters(), Event(), 0, Clock()))) == "run_ended"
 
 
 def test_the_second_waiter_asks_nothing_and_rings_the_first() -> None:
