@@ -46,7 +46,7 @@ TABLE run
     root_id uuid
     priority integer NOT NULL DEFAULT 0
     depth smallint NOT NULL DEFAULT 0
-    detached boolean NOT NULL DEFAULT false
+    recoveries smallint NOT NULL DEFAULT 0
     deadline timestamp with time zone
     due_at timestamp with time zone
     mail integer NOT NULL DEFAULT 0
@@ -56,7 +56,6 @@ TABLE run
     recovered_index integer
     base integer
     prologue integer
-    recoveries smallint NOT NULL DEFAULT 0
     request smallint
     cascade boolean
     started_at timestamp with time zone
@@ -68,6 +67,7 @@ TABLE run
     error json
     progress json
     reason text
+    detached boolean NOT NULL DEFAULT false
     queue text NOT NULL
     name text NOT NULL
     kind text NOT NULL
@@ -118,7 +118,7 @@ TABLE worker
     queues text[]
     names text[] NOT NULL
 
-OPTIONS run: fillfactor=50, autovacuum_vacuum_scale_factor=0.02, autovacuum_vacuum_cost_delay=0
+OPTIONS run: fillfactor=45, autovacuum_vacuum_scale_factor=0.02, autovacuum_vacuum_cost_delay=0
 OPTIONS worker: fillfactor=50
 CONSTRAINT audit_pkey ON audit: PRIMARY KEY (id)
 CONSTRAINT entry_pkey ON entry: PRIMARY KEY (run_id, index)

@@ -9,7 +9,8 @@
 -- and add to `mail`. A run that is not running by anyone, guarded by columns of its own row. An entry by the owner only.
 --
 -- Fixed columns stand first and last, and what a claim and an end change stands together, so that an update logs few
--- bytes: it logs what lies between the first and the last byte that differ.
+-- bytes: it logs what lies between the first and the last byte that differ. A page has room for the claimed form of all
+-- of its runs, which is a little larger: a row that moves to another page is logged twice.
 
 -- The one time of every statement. Tests replace it; production inlines it to statement_timestamp().
 CREATE FUNCTION {schema}.clock() RETURNS timestamptz LANGUAGE sql STABLE PARALLEL SAFE
@@ -29,7 +30,7 @@ CREATE TABLE {schema}.run (
     root_id uuid,                        -- NULL for a root: the run itself
     priority integer NOT NULL DEFAULT 0,
     depth smallint NOT NULL DEFAULT 0,
-    detached boolean NOT NULL DEFAULT false,
+    recoveries smallint NOT NULL DEFAULT 0,  -- lost leases without a new entry since the last; 2 and more: a suspect
     -- what changes now and then
     deadline timestamptz,
     due_at timestamptz,                  -- ready: since when; delayed and waiting: least(wake, deadline)
@@ -40,7 +41,6 @@ CREATE TABLE {schema}.run (
     recovered_index integer,             -- the highest entry at the last lost lease
     base integer,                        -- index of the checkpoint that opened the segment
     prologue integer,                    -- entries below it are the prologue
-    recoveries smallint NOT NULL DEFAULT 0,  -- lost leases without a new entry since the last; 2 and more: a suspect
     request smallint,                    -- NULL: none; 1 cancel, 2 pause
     cascade boolean,                     -- ended as failed or cancelled with live children: they are to be cancelled
     -- what a claim and an end change
@@ -54,6 +54,7 @@ CREATE TABLE {schema}.run (
     progress json,
     reason text,                         -- of the request
     -- what does not change again
+    detached boolean NOT NULL DEFAULT false,
     queue text NOT NULL,
     name text NOT NULL,
     kind text NOT NULL,
@@ -71,7 +72,7 @@ CREATE TABLE {schema}.run (
         AND (status >= 7) = (finished_at IS NOT NULL)
         AND (status <> 1 OR due_at IS NOT NULL)
     )
-) WITH (fillfactor = 50, autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_cost_delay = 0);
+) WITH (fillfactor = 45, autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_cost_delay = 0);
 
 -- A plan is made before there is anything to estimate, so no two indexes fit the conditions of one statement.
 CREATE INDEX run_ready ON {schema}.run (queue, priority DESC, due_at) WHERE status = 0 AND recoveries < 2;
