@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 from functools import partial
+from itertools import count
 from typing import Any, Final
 from uuid import UUID
 
@@ -105,14 +106,15 @@ def start(rows: Sequence[NewRun], *, own: bool) -> Plan[Begun]:
     """Insert the runs. `own`: on a connection of the client, where all or none are started. Raises RunExists."""
     if not rows:
         return Begun([], False)
-    return (yield from ask(lambda: _start(rows, atomic=own and len(rows) > 1), again=own))
+    tries = count()
+    return (yield from ask(lambda: _start(rows, atomic=own and len(rows) > 1, again=next(tries) > 0), again=own))
 
 
-def _start(rows: Sequence[NewRun], *, atomic: bool) -> Op[Begun]:
+def _start(rows: Sequence[NewRun], *, atomic: bool, again: bool) -> Op[Begun]:
     atomic = atomic and any(row.id is not None for row in rows)
     if atomic:
         yield Begin()
-    started = yield from runs.start(rows)
+    started = yield from runs.start(rows, again=again)
     created = set(started.created)
     result: list[tuple[Reading, bool]] = []
     for row in rows:

@@ -47,11 +47,15 @@ class Started:
     """Some worker wants to be told of them, once they are committed."""
 
 
-def start(rows: Sequence[NewRun]) -> Op[Started]:
+def start(rows: Sequence[NewRun], *, again: bool = True) -> Op[Started]:
     """Insert runs in one statement, all or none; runs that exist are left as they are and given back.
 
-    A run_id given twice counts as existing the second time. Only rows with an author's `id` may exist already.
+    A run_id given twice counts as existing the second time. Only rows with an author's `id` may exist already, and
+    others that an earlier try may have inserted; with `again` False there was none.
     """
+    if not again and all(row.id is None for row in rows):
+        [(clock, told)] = yield Statement("start_new", _columns(rows))
+        return Started(clock, frozenset(), {}, told)
     wanted = list(rows)
     now: datetime | None = None
     idle = False

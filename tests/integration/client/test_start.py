@@ -13,10 +13,14 @@ import pytest
 
 import flowgen
 from flowgen import CodecError, DefinitionError, Flow, RunExists
+from flowgen.client import starting
+from flowgen.client.plans import Do, Pause
 from flowgen.client.sync import Client, connect
 from flowgen.core.ids import uuid_of_id
 from flowgen.core.settings import Settings
 from flowgen.core.states import RunKind, RunStatus
+from flowgen.errors import DatabaseError
+from flowgen.postgres import database
 from tests.waiting import eventually
 
 Checkout = flowgen.Workflow[..., Any, str]
@@ -208,6 +212,23 @@ def test_an_id_twice_in_one_bulk_start_is_one_run(verbs: Any, checkout: Checkout
     with pytest.raises(RunExists):
         verbs.start_many([checkout.call("q").opts(id="z"), checkout.call("r").opts(id="z")])
     assert verbs.count() == 2
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_a_start_whose_answer_was_lost_is_sent_again_and_makes_no_second_run(
+    client: Client, checkout: Checkout, db: psycopg.Connection[Any], app: flowgen.App, count: int
+) -> None:
+    schema, settings = database.Schema("flowgen"), Settings()
+    plan = starting.start(starting.new_runs([checkout.call("o")] * count, settings, app), own=True)
+    first = next(plan)
+    assert isinstance(first, Do)
+    database.run(db, first.make(), schema)
+    assert isinstance(plan.throw(DatabaseError("the connection is lost", transient=True)), Pause)
+    second = plan.send(None)
+    assert isinstance(second, Do)
+    begun = database.run(db, second.make(), schema)
+    assert [existed for _, existed in begun.runs] == [False] * count
+    assert client.count() == count
 
 
 # --- by name, and what is refused
