@@ -3,8 +3,8 @@
 -- Three statements, each with a snapshot of its own: the fence; ready rows become ours; then their histories and their
 -- inbox. A history that is read in the statement that locks can be older than the lock.
 --
--- A row that nobody has locked (`xmax`) is not locked before it is changed. Somebody may come between: an error after a
--- second, and the next claim sees the lock.
+-- A row that nobody has locked (`xmax`) is not locked before it is changed. Somebody may come between: an error then, and
+-- the next claim sees the lock. It comes sooner than a deadlock is looked for, so nobody but the claim gives up.
 --
 -- The first row of the result is the claim's head (`run_id` NULL), each further one a run, in the order of the queue:
 -- NULL for what is as it is in most runs, and for no history; an empty one is a history that is read in pages.
@@ -21,7 +21,7 @@ CREATE FUNCTION {schema}.claim(
     history text, inbox text
 )
 LANGUAGE plpgsql VOLATILE
-SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_generic_plan SET lock_timeout = '1s'
+SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_generic_plan SET lock_timeout = '500ms'
 SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET jit = off
 AS $function$
 #variable_conflict use_column
