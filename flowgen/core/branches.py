@@ -57,7 +57,12 @@ class Names:
         """The key of a command that was yielded in this scope. Raises DuplicateNameError."""
         name = command.options.name
         if name is None:
-            return self.path + self.numbered(command.default_name)
+            name = command.default_name
+            count = self.counters.get(name, 0)
+            if count:
+                self.counters[name] = count + 1
+                return f"{self.path}{name}#{count + 1}"
+            return self.path + self.numbered(name)
         if name in self.taken or name in self.counters:
             raise DuplicateNameError(
                 f"the name {name!r} is given twice in {'the scope ' + self.path[:-1] if self.path else 'this run'}: "

@@ -34,7 +34,9 @@ __all__ = [
     "Trigger",
     "View",
     "current",
+    "enter",
     "entered",
+    "leave",
 ]
 
 T = TypeVar("T")
@@ -345,6 +347,11 @@ def current_or_detached(for_step: bool) -> Context[Any]:
     if for_step and not isinstance(context, StepContext):
         return context.of_step()
     return context
+
+
+enter = _current.set
+"""Make a context, or what makes it when it is asked for, the current one; gives a token for `leave`."""
+leave = _current.reset
 
 
 class entered:  # noqa: N801 - used like a function, and faster than a generator of contextlib

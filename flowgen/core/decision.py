@@ -7,9 +7,9 @@ The order that keeps every promise: commands in `cancel_children` first, then on
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeVar
 from uuid import UUID
 
 import attrs
@@ -33,7 +33,10 @@ __all__ = [
     "Returned",
     "TimedOut",
     "Waits",
+    "more",
 ]
+
+T = TypeVar("T")
 
 
 @attrs.define
@@ -112,24 +115,35 @@ class Restarted:
 Finish: TypeAlias = Completed | Failed | Cancelled | Parked | Restarted
 
 
+def more(items: Sequence[T], item: T) -> Sequence[T]:
+    """`items` and one more. What is empty by default is shared, so it is replaced; a list is taken on."""
+    if isinstance(items, list):
+        items.append(item)
+        return items
+    return [*items, item]
+
+
 @attrs.define(kw_only=True)
 class Decision:
-    """See the module's docstring for the order in which a shell carries it out. Whoever is given one owns it."""
+    """See the module's docstring for the order in which a shell carries it out. Whoever is given one owns it.
+
+    One is made for each step: what is rare stays an empty tuple until there is some.
+    """
 
     entries: list[Entry] = attrs.field(factory=list)
     calls: list[FunctionCall] = attrs.field(factory=list)
-    children: list[ChildStart] = attrs.field(factory=list)
-    schedules: list[ScheduleRequest] = attrs.field(factory=list)
-    consumed: list[int] = attrs.field(factory=list)
+    children: Sequence[ChildStart] = ()
+    schedules: Sequence[ScheduleRequest] = ()
+    consumed: Sequence[int] = ()
     """Ids of the inbox messages that `entries` record."""
     checkpoint: int | None = None
     """The CHECKPOINT entry closes a segment: its index becomes the base; this is the prologue."""
-    aborts: list[str] = attrs.field(factory=list)
+    aborts: Sequence[str] = ()
     """Keys of calls in flight that nobody wants any more."""
-    cancel_children: list[UUID] = attrs.field(factory=list)
+    cancel_children: Sequence[UUID] = ()
     hang_up: Waits | None = None
     finish: Finish | None = None
-    warnings: list[str] = attrs.field(factory=list)
+    warnings: Sequence[str] = ()
 
 
 @attrs.define

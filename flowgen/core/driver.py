@@ -13,7 +13,7 @@ from flowgen.core.branches import Branch, Composite, Ended, Leaf, Names, Opened
 from flowgen.core.commands import Command
 from flowgen.core.composing import compose
 from flowgen.core.context import View
-from flowgen.core.divergence import Trail
+from flowgen.core.divergence import divergence
 from flowgen.core.entries import Entry, OutcomeKind
 from flowgen.core.frames import FlowObject, close_flow, dispose, inline_definitions, location
 from flowgen.core.history import History
@@ -35,7 +35,7 @@ class Driver:
 
     __slots__ = (
         "_dead", "_determinism", "_driving", "_early", "_history", "_kept", "_limit", "_prologue_scopes", "_root",
-        "_segment", "_strict_until", "_trail", "_yielded", "cancel_reason", "cut", "fresh", "interrupted", "leaves",
+        "_segment", "_strict_until", "_yielded", "cancel_reason", "cut", "fresh", "interrupted", "leaves",
         "prologue", "refused", "root_end", "view", "warnings",
     )  # fmt: skip
 
@@ -67,7 +67,6 @@ class Driver:
         self._early: dict[str, Entry] = {}
         self._segment: list[Entry] = []
         self._dead: set[str] = set()
-        self._trail = Trail()
         self._root: Branch | None = None
         self._driving: Branch | None = None
         view.checkpoint_was_read = self._checkpoint_was_read
@@ -107,11 +106,16 @@ class Driver:
         if leaf is None:
             self._unasked(entry)
             return
-        self._check(leaf, entry)
-        self._trail.delivered(entry)
+        if entry.fingerprint != leaf.fingerprint:
+            self._check(leaf, entry)
         del self.leaves[entry.key]
-        leaf.branch.waiting = None
-        self._resume(leaf.branch, self._answer(leaf, entry, before))
+        branch = leaf.branch
+        branch.waiting = None
+        end = self._answer(leaf, entry, before)
+        if branch.flow is None:
+            self._ended(branch, end)
+        else:
+            self._drive(branch, end)
 
     def noted(self, entry: Entry) -> Leaf | None:
         """The leaf that an entry without an outcome belongs to; None when nobody waits. Raises Divergence."""
@@ -183,7 +187,7 @@ class Driver:
     def _diverged(self, entry: Entry, leaf: Leaf | None = None) -> Divergence:
         self.refused = entry
         leaves = [leaf] if leaf is not None else list(self.leaves.values())
-        return self._trail.divergence(entry, leaves, ended=self.root_end is not None)
+        return divergence(self._history.ordered, entry, leaves, ended=self.root_end is not None)
 
     def _unasked(self, entry: Entry) -> None:
         kind = fingerprint.parse(entry.fingerprint).kind if entry.fingerprint else ""
@@ -230,9 +234,12 @@ class Driver:
         except CodecError:
             self.refused = entry
             raise
-        leaf.branch.last_failed = (*before, entry.index) if end.error is not None else ()
-        if isinstance(end.error, StepInterrupted):
-            self.interrupted.update(leaf.branch.last_failed)
+        if end.error is None:
+            leaf.branch.last_failed = ()
+        else:
+            leaf.branch.last_failed = (*before, entry.index)
+            if isinstance(end.error, StepInterrupted):
+                self.interrupted.update(leaf.branch.last_failed)
         if entry.status == OutcomeKind.VALUE and entry.value is not None:
             self.view.results[entry.key] = entry.value
         if self.prologue is not None and entry.index >= self.prologue:
@@ -287,48 +294,46 @@ class Driver:
 
     def _place(self, branch: Branch, yielded: object) -> Ended | None:
         """Put what was yielded into the tree; its end when that is known at once, such as a mistake of the author's."""
-        placed: Leaf | Composite
         try:
             if not isinstance(yielded, Command):
                 raise no_command(yielded, location(branch.author))
             if self._yielded is not None and branch.flow is not None and not self.view.replaying:
                 self._yielded.append(yielded)
             names = self._scope(branch)
-            placed = (
-                compose(branch, yielded, names)
-                if semantics.is_composite(yielded)
-                else self._leaf(branch, yielded, names)
-            )
+            if isinstance(yielded, semantics.COMPOSITES):
+                composite = compose(branch, yielded, names)
+            else:
+                composite = None
+                text = semantics.prepare(
+                    yielded,
+                    self._limit,
+                    in_branch=branch is not self._root,
+                    prologue=self.prologue,
+                    cancelled=self._root.cancelled,  # type: ignore[union-attr]
+                )
+                named = yielded.options.name is not None and names.authored
+                leaf = Leaf(names.key(yielded), yielded, branch, yielded.fingerprint(), named, text)
         except (DefinitionError, CodecError, TypeError) as error:
             error.add_note(f"yielded at {location(branch.author)}")
             return Ended(error=error)
-        if isinstance(placed, Composite):
-            return self._open(placed)
-        entry = self._recorded(placed)
-        if entry is not None:
-            return self._answer(placed, entry)
-        self.leaves[placed.key] = placed
-        self.fresh.append(placed)
-        branch.waiting = placed
+        if composite is not None:
+            return self._open(composite)
+        if self._kept or self._early:
+            entry = self._recorded(leaf)
+            if entry is not None:
+                return self._answer(leaf, entry)
+        self.leaves[leaf.key] = leaf
+        self.fresh.append(leaf)
+        branch.waiting = leaf
         return None
 
-    def _leaf(self, branch: Branch, command: Command[Any], names: Names) -> Leaf:
-        text = semantics.prepare(
-            command,
-            in_branch=branch is not self._root,
-            prologue=self.prologue,
-            cancelled=self.cancelled,
-            limit=self._limit,
-        )
-        named = names.authored and command.options.name is not None
-        return Leaf(names.key(command), command, branch, command.fingerprint(), named, text)
-
     def _scope(self, branch: Branch) -> Names:
+        """The names of the innermost definition that runs inline here; it is opened when it is new."""
         scopes = branch.scopes
-        depth = 1
         inline = inline_definitions(branch.flow)
         if not inline and len(scopes) == 1:
             return scopes[0].names
+        depth = 1
         for flow, name in inline:
             if depth >= len(scopes) or scopes[depth].flow is not flow:
                 del scopes[depth:]

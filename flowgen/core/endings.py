@@ -86,7 +86,10 @@ def obey(
         set_aside(decision, [entry.index for entry in undelivered], why, who)
         # Nobody will ask for them: the code that goes on makes children of its own.
         made = [entry for entry in undelivered if entry.kind == EntryKind.CHILD]
-        decision.cancel_children.extend(UUID(codec.decode(entry.value or '""')) for entry in made)
+        decision.cancel_children = [
+            *decision.cancel_children,
+            *(UUID(codec.decode(entry.value or '""')) for entry in made),
+        ]
         return Restarted()
     who = str(said.get("who") or "client")
     if isinstance(finish, Completed | Cancelled):

@@ -37,7 +37,7 @@ class ContextKind(Enum):
     STEP = "StepContext"
 
 
-@attrs.frozen(eq=False)
+@attrs.frozen(eq=False, slots=False)  # cached_property would slow down every other attribute of a slotted class
 class Function:
     """A described function. `name` is None where the author must give one (a lambda, a partial, a callable object)."""
 

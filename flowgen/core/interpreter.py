@@ -25,8 +25,8 @@ from uuid import UUID
 from flowgen.core import codec, semantics
 from flowgen.core.branches import Leaf, Phase
 from flowgen.core.commands import Command
-from flowgen.core.context import Context, RunFacts, StepContext, StepFacts, View, entered
-from flowgen.core.decision import Decision, Failed, Finish, Parked, Result, Waits
+from flowgen.core.context import Context, RunFacts, StepContext, StepFacts, View, enter, entered, leave
+from flowgen.core.decision import Decision, Failed, Finish, Parked, Result, Waits, more
 from flowgen.core.definitions import Definition
 from flowgen.core.driver import Driver
 from flowgen.core.endings import Ending, finished, obey, overdue, set_aside
@@ -112,24 +112,26 @@ class Execution:
         """
         decision = Decision()
         driver = self._driver
-        with entered(self.context):
-            try:
-                if not self._begun:
-                    self._begin(now)
-                for entry in delivered:
-                    self._deliver(entry, replayed=False)
-                if self.finish is None:
-                    self._ask(now, decision)
-            except Divergence as divergence:
-                self._park("diverged", divergence)
-            except CodecError as error:
-                self._park("undecodable", error)
-            if driver.root_end is not None or self.deadline is not None or self.finish is not None or self._orders:
-                self._end(now, decision)
+        token = enter(self.context)
+        try:
+            if not self._begun:
+                self._begin(now)
+            for entry in delivered:
+                self._deliver(entry, replayed=False)
+            if self.finish is None:
+                self._ask(now, decision)
+        except Divergence as divergence:
+            self._park("diverged", divergence)
+        except CodecError as error:
+            self._park("undecodable", error)
+        finally:
+            leave(token)
+        if driver.root_end is not None or self.deadline is not None or self.finish is not None or self._orders:
+            self._end(now, decision)
         if driver.warnings:
             decision.warnings, driver.warnings = driver.warnings, []
         if self._orphans:
-            decision.cancel_children += self._orphans
+            decision.cancel_children = [*decision.cancel_children, *self._orphans]
             self._orphans.clear()
         if driver.cut:
             cut, driver.cut = driver.cut, []
@@ -146,7 +148,8 @@ class Execution:
         if leaf is None or leaf.phase is not Phase.CALLING or self.finish is not None:
             return None
         leaf.phase = Phase.COMMITTING
-        return steps.settle(leaf, result, self._states.get(key) or _UNKNOWN, self.facts)
+        state = self._states.get(key, _UNKNOWN) if self._states else _UNKNOWN
+        return steps.settle(leaf, result, state, self.facts)
 
     def retract(self, key: str) -> None:
         """The entry that `settle` made of a call was not committed, and will not be: the call goes on."""
@@ -186,6 +189,11 @@ class Execution:
         return self._cancel_asked
 
     @property
+    def waiting(self) -> bool:
+        """Whether a command waits for a time or a message."""
+        return bool(self._waiting.leaves)
+
+    @property
     def due_at(self) -> datetime | None:
         """The earliest time that a command waits for."""
         return self._waiting.due_at
@@ -193,7 +201,7 @@ class Execution:
     @property
     def busy(self) -> bool:
         """Whether a call or a commit is under way."""
-        return len(self._driver.leaves) > len(self._waiting)
+        return len(self._driver.leaves) > len(self._waiting.leaves)
 
     @property
     def prologue(self) -> int | None:
@@ -259,8 +267,8 @@ class Execution:
                 self._cancel_asked = True
                 self._driver.cancel(codec.decode(entry.value or "{}").get("reason"))
             else:
-                state = self._states.pop(entry.key, _UNKNOWN)
-                self._driver.outcome(entry, state.indexes)
+                before = self._states.pop(entry.key, _UNKNOWN).indexes if self._states else ()
+                self._driver.outcome(entry, before)
         elif entry.kind == EntryKind.CHECKPOINT:
             self.view.saved = saved_of(entry)
             self._states.clear()
@@ -287,7 +295,7 @@ class Execution:
 
     def _ask(self, now: datetime, decision: Decision) -> None:
         driver, waiting = self._driver, self._waiting
-        if waiting:
+        if waiting.leaves:
             driver.fresh.extend(waiting.due(now))
         if not driver.fresh:
             return
@@ -302,7 +310,7 @@ class Execution:
                 continue
             if leaf.phase is Phase.WAITING:
                 waiting.forget(leaf)
-            asking.state = states.get(leaf.key, _UNKNOWN)
+            asking.state = states.get(leaf.key, _UNKNOWN) if states else _UNKNOWN
             semantics.ask(leaf, asking)
             if leaf.phase is Phase.WAITING:
                 waiting.note(leaf)
@@ -311,11 +319,11 @@ class Execution:
         """A leaf whose branch was cancelled: nobody wants its outcome."""
         self._waiting.forget(leaf)
         if leaf.phase is Phase.CALLING:
-            decision.aborts.append(leaf.key)
+            decision.aborts = more(decision.aborts, leaf.key)
         state = self._states.pop(leaf.key, None)
         # A parked run is taken up again, and then waits for its children.
         if state is not None and state.child is not None and not isinstance(self.finish, Parked):
-            decision.cancel_children.append(state.child)
+            decision.cancel_children = more(decision.cancel_children, state.child)
 
     def _hang_up(self) -> Waits | None:
         if not self._driver.leaves or self.busy:
@@ -347,7 +355,7 @@ class Execution:
         if self._driver.refused is not None:
             undelivered.insert(0, self._driver.refused)
         for order in self._orders:
-            decision.consumed.append(order.id)
+            decision.consumed = more(decision.consumed, order.id)
             self.finish = obey(ending, order, self.finish, decision, undelivered, self.view.next_sequence)
         self._orders.clear()
 

@@ -18,21 +18,19 @@ __all__ = ["Waiting"]
 class Waiting:
     """Leaves in the phase WAITING."""
 
-    __slots__ = ("_count", "_heap", "_leaves", "_listeners", "_listening")
+    __slots__ = ("_count", "_heap", "_listeners", "_listening", "leaves")
 
     def __init__(self) -> None:
-        self._leaves: set[Leaf] = set()
+        self.leaves: set[Leaf] = set()
+        """All of them. Read only."""
         self._heap: list[tuple[datetime, int, Leaf]] = []
         self._count = 0
         self._listeners: dict[str, list[Leaf]] = {}
         self._listening = 0
 
-    def __len__(self) -> int:
-        return len(self._leaves)
-
     def note(self, leaf: Leaf) -> None:
         """The leaf waits from now on."""
-        self._leaves.add(leaf)
+        self.leaves.add(leaf)
         if leaf.due_at is not None:
             self._count += 1
             heappush(self._heap, (leaf.due_at, self._count, leaf))
@@ -42,9 +40,9 @@ class Waiting:
 
     def forget(self, leaf: Leaf) -> None:
         """The leaf waits no longer; nothing happens when it did not."""
-        if leaf not in self._leaves:
+        if leaf not in self.leaves:
             return
-        self._leaves.remove(leaf)
+        self.leaves.remove(leaf)
         if leaf.message_key is not None:
             self._listening -= 1
             others = self._listeners[leaf.message_key]
@@ -58,7 +56,7 @@ class Waiting:
 
     def messages(self, *, all_of: bool) -> int:
         """How many messages it takes before going on makes sense; `all_of`: nothing happens before all have ended."""
-        if all_of and self._listening == len(self._leaves):
+        if all_of and self._listening == len(self.leaves):
             return len(self._listeners)
         return min(self._listening, 1)
 
@@ -77,4 +75,4 @@ class Waiting:
         return found
 
     def _is_current(self, timer: tuple[datetime, int, Leaf]) -> bool:
-        return timer[2] in self._leaves and timer[2].due_at == timer[0]
+        return timer[2] in self.leaves and timer[2].due_at == timer[0]

@@ -102,7 +102,7 @@ class Attacher:
             run.next_index += 1
             due_at = attached.due.get((run.run_id, entry.index), entry.due_at)
             stored = attrs.evolve(entry, recorded_at=attached.now, due_at=due_at)
-            self._told.committed(Part(run, [stored]), [stored], None)
+            self._told.committed([(Part(run, [stored]), None)], attached.now)
             self._poke()
 
     def _refuse(self, run: LiveRun, entry: Entry, message: str, kind: str = "RunExists") -> None:

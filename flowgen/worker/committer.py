@@ -10,14 +10,12 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Protocol, TypeAlias
-from uuid import UUID
 
 import attrs
 
-from flowgen.core.entries import Entry
 from flowgen.core.failures import failure_to_json
 from flowgen.core.states import Status
 from flowgen.errors import DatabaseError, Failure, LeaseLost
@@ -45,7 +43,7 @@ Landed: TypeAlias = tuple[list[Part], FlushResult]
 class Told(Protocol):
     """Who is told what was committed: the runner."""
 
-    def committed(self, part: Part, entries: Sequence[Entry], landed: int | None) -> None: ...
+    def committed(self, parts: Sequence[tuple[Part, int | None]], now: datetime) -> None: ...
 
     def disowned(self, run: LiveRun) -> None: ...
 
@@ -65,8 +63,9 @@ class Committer:
         """The run has something to commit; nothing happens while a part of it is on its way."""
         if not run.marked and not run.sending and run.dirty:
             run.marked = True
+            if not self._dirty:
+                self._wake.set()
             self._dirty.append(run)
-            self._wake.set()
 
     @property
     def empty(self) -> bool:
@@ -109,7 +108,7 @@ class Committer:
                 break
             part = run.take()
             parts.append(part)
-            rows += part.rows
+            rows += len(part.entries) + len(part.children) + 1
             if run.skips >= 3:
                 break
         if alone is not None:
@@ -161,6 +160,7 @@ class Committer:
 
     def _tell_some(self, parts: Sequence[Part], result: FlushResult) -> None:
         skipped, landed, due, now = result.skipped, result.landed, result.due, result.now
+        told: list[tuple[Part, int | None]] = []
         for part in parts:
             run = part.run
             if skipped and run.run_id in skipped:
@@ -174,8 +174,12 @@ class Committer:
                 if status is None:
                     self._told.disowned(run)
                     continue
-            _stamp(part, due, now)
-            self._told.committed(part, part.entries, status)
+            for entry in part.entries:
+                entry.recorded_at = now
+                if entry.delay is not None:
+                    entry.due_at, entry.delay = due[run.run_id, entry.index], None
+            told.append((part, status))
+        self._told.committed(told, now)
 
     async def _settle_unknown(self, parts: list[Part]) -> list[Part]:
         """After a lost answer: tell of the parts that did land, and give back those that did not.
@@ -206,19 +210,19 @@ class Committer:
         """Whether the part is in the store; then its run goes on as after any commit."""
         run = part.run
         ours = stored is not None and stored.owner == session.id and stored.claim == run.claimed.claim
-        landed = not ours
+        there = not ours
         if part.entries and stored is not None:
-            landed = stored.last_index >= part.entries[-1].index
-        if ours and not landed:
+            there = stored.last_index >= part.entries[-1].index
+        if ours and not there:
             return False
-        entries: Sequence[Entry] = ()
         if ours and part.entries:
             first = part.entries[0].index
-            entries = await self._link.call(
+            part.entries = await self._link.call(
                 entries_room.page(run.run_id, base=0, prologue=0, after=first - 1, limit=len(part.entries))
             )
         status = stored.status if stored is not None else Status.CANCELLED
-        self._told.committed(part, entries, None if ours else status if status != Status.RUNNING else Status.READY)
+        landed = None if ours else status if status != Status.RUNNING else Status.READY
+        self._told.committed([(part, landed)], self._session.clock.now())
         return True
 
     async def _halve(self, parts: list[Part], error: DatabaseError) -> list[Landed]:
@@ -265,10 +269,3 @@ def _batch(parts: Sequence[Part]) -> FlushBatch:
         consumed=[(part.run.run_id, message) for part in parts for message in part.consumed],
         schedules=[(part.run.run_id, schedule) for part in parts for schedule in part.schedules],
     )
-
-
-def _stamp(part: Part, due: Mapping[tuple[UUID, int], datetime], now: datetime) -> None:
-    for entry in part.entries:
-        entry.recorded_at = now
-        if entry.delay is not None:
-            entry.due_at, entry.delay = due[part.run.run_id, entry.index], None

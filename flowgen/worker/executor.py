@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import attrs
 
-from flowgen.core.context import StepContext, StepFacts, entered
+from flowgen.core.context import StepContext, StepFacts, enter, leave
 from flowgen.core.decision import FunctionCall, Raised, Result, Returned, TimedOut
 from flowgen.core.functions import ContextKind, Flavour
 from flowgen.worker.clock import monotonic
@@ -171,8 +171,11 @@ class Executor:
         running.begun_at = monotonic()
         if running.call.timeout is not None:
             self._loop.call_soon_threadsafe(self._arm, running)
-        with entered(running.context):
+        token = enter(running.context)
+        try:
             return _called(running)
+        finally:
+            leave(token)
 
     # async functions, on the loop
 
@@ -189,8 +192,8 @@ class Executor:
         value: Any = None
         error: BaseException | None = None
         try:
-            with entered(running.context):
-                value = await call(running)
+            enter(running.context)  # the task is the function's alone
+            value = await call(running)
         except BaseException as raised:
             error = raised
         finally:
@@ -226,7 +229,8 @@ class Executor:
                 self._threads.restore_one()
             return
         running.over = True
-        self._disarm(running)
+        if running.timer is not None:
+            self._disarm(running)
         if error is None:
             running.settled(running, Returned(value))
         elif isinstance(error, KeyboardInterrupt):

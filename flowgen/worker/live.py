@@ -36,10 +36,6 @@ class Part:
     consumed: Sequence[int] = ()
     update: RunUpdate | None = None
 
-    @property
-    def rows(self) -> int:
-        return len(self.entries) + len(self.children) + 1
-
 
 @attrs.define(eq=False)
 class LiveRun:
@@ -83,6 +79,7 @@ class LiveRun:
 
     @property
     def dirty(self) -> bool:
+        """Whether something of it is to be committed."""
         return self.update is not None or bool(self.entries)
 
     def take(self) -> Part:

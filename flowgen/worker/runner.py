@@ -10,7 +10,8 @@ from __future__ import annotations
 import asyncio
 from asyncio import events
 from collections import OrderedDict, deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -57,6 +58,7 @@ class Runner:
         self._arrived = asyncio.Event()
         self._cache: OrderedDict[UUID, tuple[int, LiveRun]] = OrderedDict()
         self.draining = False
+        self._loop_hidden = False
 
     # claimed runs
 
@@ -91,20 +93,25 @@ class Runner:
 
     def take(self, claimed: Sequence[tuple[ClaimedRun, LiveRun | None]]) -> None:
         """Go on with runs that were just claimed: with what `revived` gave, or from their whole history."""
-        for each, revived in claimed:
-            run = revived or self.maker.live(each)
-            self.live[each.run_id] = run
-            self._heard(run, each.inbox)
-            if self.draining:
-                self._stop(run, RunAction.RELEASE)
-            elif each.recoveries >= SUSPECT + self.agents.settings.max_recoveries:
-                self._finish(run, Failed(poison(each)))
-            elif each.request == Request.PAUSE:
-                self._stop(run, RunAction.PAUSE)
-            elif each.request == Request.CANCEL:
-                self._cancel(run, each.reason)
-            else:
-                self._go(run)
+        with self._hidden_loop():
+            for each, revived in claimed:
+                self._take(each, revived)
+
+    def _take(self, claimed: ClaimedRun, revived: LiveRun | None) -> None:
+        run = revived or self.maker.live(claimed)
+        self.live[run.run_id] = run
+        if claimed.inbox:
+            self._heard(run, claimed.inbox)
+        if self.draining:
+            self._stop(run, RunAction.RELEASE)
+        elif claimed.recoveries >= SUSPECT + self.agents.settings.max_recoveries:
+            self._finish(run, Failed(poison(claimed)))
+        elif claimed.request == Request.PAUSE:
+            self._stop(run, RunAction.PAUSE)
+        elif claimed.request == Request.CANCEL:
+            self._cancel(run, claimed.reason)
+        else:
+            self._go(run)
 
     def revived(self, claimed: ClaimedRun) -> LiveRun | None:
         """The cached live run, when the claim brought nothing that it does not know; it leaves the cache for good."""
@@ -126,27 +133,37 @@ class Runner:
 
     # going on
 
-    def _go(self, run: LiveRun, delivered: Sequence[Entry] = ()) -> None:
-        if run.gone or run.leaving:
-            return
-        self._carry_out(run, self._driven(run, delivered))
+    def _go(self, run: LiveRun, delivered: Sequence[Entry] = (), now: datetime | None = None) -> None:
+        if not run.gone and not run.leaving:
+            self._carry_out(run, self._driven(run, delivered, now or self.agents.clock.now()))
 
-    def _driven(self, run: LiveRun, delivered: Sequence[Entry]) -> Decision:
+    def _driven(self, run: LiveRun, delivered: Sequence[Entry], now: datetime) -> Decision:
+        if not self._loop_hidden:
+            with self._hidden_loop():
+                return self._driven(run, delivered, now)
         watchdog = self.agents.watchdog
         watchdog.begin(run)
-        # A handler that calls asyncio is told so, instead of hanging this loop.
-        events._set_running_loop(None)  # noqa: SLF001 - what a loop does between two of its runs
         try:
-            decision = run.execution.advance(self.agents.clock.now(), delivered)
+            decision = run.execution.advance(now, delivered)
         except Stuck:
             decision = Decision()
         finally:
-            events._set_running_loop(self.agents.loop)  # noqa: SLF001
             stack = watchdog.end()
         if stack is None:
             return decision
         detail = f"the handler did not come to its next yield within {LIMIT:g} s; it was interrupted here:\n{stack}"
         return Decision(finish=Parked("stuck", detail))
+
+    @contextmanager
+    def _hidden_loop(self) -> Generator[None]:
+        """A handler that calls asyncio is told so, instead of hanging this loop. One block for many drives."""
+        self._loop_hidden = True
+        events._set_running_loop(None)  # noqa: SLF001 - what a loop does between two of its runs
+        try:
+            yield
+        finally:
+            events._set_running_loop(self.agents.loop)  # noqa: SLF001
+            self._loop_hidden = False
 
     def _carry_out(self, run: LiveRun, decision: Decision) -> None:
         for warning in decision.warnings:
@@ -192,8 +209,10 @@ class Runner:
             self._call(run, call)
         if decision.hang_up is not None and not run.sending and not run.entries:
             run.update = hanging_up(run, decision.hang_up)
-        self._arm(run)
-        self.agents.committer.mark(run)
+        if run.deadline is not None or run.execution.waiting:
+            self._arm(run)
+        if run.update is not None or run.entries:
+            self.agents.committer.mark(run)
 
     def _record(self, run: LiveRun, decision: Decision) -> None:
         """What is committed with the entries of a decision; children with an author's id go their own way."""
@@ -273,8 +292,16 @@ class Runner:
 
     # commits
 
-    def committed(self, part: Part, entries: Sequence[Entry], landed: int | None) -> None:
-        """A part is durable: deliver its entries. `landed` is the status of the run when its row was updated."""
+    def committed(self, parts: Sequence[tuple[Part, int | None]], now: datetime) -> None:
+        """These parts are durable since `now`: deliver their entries.
+
+        With each stands the status of its run, when its row was updated.
+        """
+        with self._hidden_loop():
+            for part, landed in parts:
+                self._committed(part, landed, now)
+
+    def _committed(self, part: Part, landed: int | None, now: datetime) -> None:
         run = part.run
         run.sending = False
         run.skips = 0
@@ -288,8 +315,9 @@ class Runner:
         if run.stopping is not None and not run.calls:
             self._stop(run, run.stopping)
         else:
-            self._go(run, entries)
-        self.agents.committer.mark(run)
+            self._go(run, part.entries, now)
+        if run.update is not None or run.entries:
+            self.agents.committer.mark(run)
 
     def _left(self, run: LiveRun, landed: int, part: Part) -> None:
         """The run is not ours any more: it hung up, ended or was released."""

@@ -22,8 +22,9 @@ _MARGIN = 0.0005
 class Timers:
     """One heap, one handle of the event loop for the earliest."""
 
-    def __init__(self, clock: DatabaseClock) -> None:
+    def __init__(self, clock: DatabaseClock, loop: asyncio.AbstractEventLoop) -> None:
         self._clock = clock
+        self._loop = loop
         self._heap: list[tuple[datetime, int, Callable[[], None]]] = []
         self._order = itertools.count()
         self._handle: asyncio.TimerHandle | None = None
@@ -49,7 +50,7 @@ class Timers:
         if self._heap:
             self._set_for = self._heap[0][0]
             wait = self._clock.until(self._set_for) + _MARGIN
-            self._handle = asyncio.get_running_loop().call_later(wait, self._fire)
+            self._handle = self._loop.call_later(wait, self._fire)
 
     def _fire(self) -> None:
         self._handle = None

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
+from datetime import datetime
 from typing import Any, TypeVar
 
 import attrs
@@ -58,7 +59,7 @@ class Transactor:
         session: SessionHolder,
         executor: Executor,
         link: Link,
-        committed: Callable[[Part, list[Entry], int | None], None],
+        committed: Callable[[Sequence[tuple[Part, int | None]], datetime], None],
         freed: Callable[[LiveRun], None],
     ) -> None:
         """`connect(is_async)` opens a connection; `committed` is told of outcomes that are durable.
@@ -173,7 +174,7 @@ class Transactor:
         run.next_index += 1
         running.over = True
         run.calls.pop(key, None)
-        self._committed(Part(run, [recorded]), [recorded], None)
+        self._committed([(Part(run, [recorded]), None)], self._session.clock.now())
         return True
 
     async def _commit(self, run: LiveRun, conn: Any, is_async: bool, token: str, entry: Entry) -> Entry | None:

@@ -35,8 +35,8 @@ class Watchdog:
     def __init__(self, log: logging.Logger) -> None:
         self._log = log
         self._lock = threading.Lock()
-        self._since: float | None = None
         self._run: LiveRun | None = None
+        self._drives = 0
         self._told = False
         self._stack: str | None = None
         self._watched = threading.get_ident()
@@ -46,12 +46,12 @@ class Watchdog:
 
     def begin(self, run: LiveRun) -> None:
         """The handler of this run is driven from now on."""
+        self._drives += 1
         self._run = run
-        self._since = monotonic()
 
     def end(self) -> str | None:
         """The handler is back; its stack when it was interrupted."""
-        self._since = None
+        self._run = None
         if not self._told:
             return None
         with self._lock:
@@ -65,15 +65,16 @@ class Watchdog:
         self._thread.join(timeout=5)
 
     def _watch(self) -> None:
+        drive, since = 0, 0.0
         while not self._stop.wait(SLOW / 4):
             with self._lock:
-                since = self._since
-                if since is None:
+                run = self._run
+                if run is None or self._drives != drive:
+                    drive, since = self._drives, monotonic()
                     continue
                 took = monotonic() - since
-                run = self._run
                 frame = sys._current_frames().get(self._watched)  # noqa: SLF001 - what a debugger reads
-                if frame is None or run is None or took < SLOW:
+                if frame is None or took < SLOW:
                     continue
                 if not self._told:
                     self._told = True

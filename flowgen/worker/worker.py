@@ -190,7 +190,7 @@ class Worker:
             settings=self.settings,
             log=_log,
             clock=clock,
-            timers=Timers(clock),
+            timers=Timers(clock, loop),
             executor=executor,
             watchdog=self._watchdog,
             cancel_runs=self._cancel_runs,

@@ -48,9 +48,7 @@ class _Call(Command[T_co]):
     @property
     def target(self) -> str:
         fn = self.fn
-        if isinstance(fn, Definition):
-            return fn.name
-        return self.function.name or self.options.name or ""
+        return fn.name if isinstance(fn, Definition) else self.function.name or self.options.name or ""
 
     @property
     def default_name(self) -> str:

@@ -37,17 +37,12 @@ from flowgen.errors import DefinitionError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["SKIPPABLE", "Asking", "answer", "ask", "is_composite", "open_composite", "prepare"]
+__all__ = ["COMPOSITES", "SKIPPABLE", "Asking", "answer", "ask", "open_composite", "prepare"]
 
 SKIPPABLE = frozenset({"now", "uuid", "random"})
 """Kinds whose recorded outcomes may be left unasked by changed code."""
-
-_COMPOSITES = (Gather, Scope)
-
-
-def is_composite(command: Command[Any]) -> bool:
-    """Whether the command is made from branches and has no outcome of its own in the history."""
-    return isinstance(command, _COMPOSITES)
+COMPOSITES = (Gather, Scope)
+"""Commands that are made from branches and have no outcome of their own in the history."""
 
 
 def ask(leaf: Leaf, asking: Asking) -> None:
@@ -76,7 +71,7 @@ def ask(leaf: Leaf, asking: Asking) -> None:
             assert_never(command)
 
 
-def prepare(command: Command[Any], *, in_branch: bool, prologue: int | None, cancelled: bool, limit: int) -> str | None:
+def prepare(command: Command[Any], limit: int, *, in_branch: bool, prologue: int | None, cancelled: bool) -> str | None:
     """Refuse a command that cannot be carried out here, and encode what it stores, while its author can be shown where.
 
     `limit` is in bytes of JSON.

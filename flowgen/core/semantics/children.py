@@ -9,7 +9,7 @@ from uuid import UUID
 from flowgen.core import codec
 from flowgen.core.branches import Ended, Leaf
 from flowgen.core.commands import Invoke, RunRef, Start, Wait
-from flowgen.core.decision import ChildStart
+from flowgen.core.decision import ChildStart, more
 from flowgen.core.definitions import Definition
 from flowgen.core.entries import Entry, EntryKind, Message, OutcomeKind
 from flowgen.core.failures import failure_from_json
@@ -40,7 +40,9 @@ def _new_id(asking: Asking, id: str | None) -> UUID:
 def ask_invoke(leaf: Leaf, command: Invoke[Any], asking: Asking) -> None:
     if asking.state.child is None:
         run_id = _new_id(asking, command.options.id)
-        asking.decision.children.append(ChildStart(leaf.key, command, run_id, leaf.text or "{}"))
+        asking.decision.children = more(
+            asking.decision.children, ChildStart(leaf.key, command, run_id, leaf.text or "{}")
+        )
         made = Entry(
             -1,
             EntryKind.CHILD,
@@ -56,7 +58,7 @@ def ask_invoke(leaf: Leaf, command: Invoke[Any], asking: Asking) -> None:
 
 def ask_start(leaf: Leaf, command: Start[Any], asking: Asking) -> None:
     run_id = _new_id(asking, command.options.id)
-    asking.decision.children.append(ChildStart(leaf.key, command, run_id, leaf.text or "{}"))
+    asking.decision.children = more(asking.decision.children, ChildStart(leaf.key, command, run_id, leaf.text or "{}"))
     ref = {"run_id": str(run_id), "id": command.options.id}
     asking.record(leaf, outcome(leaf, OutcomeKind.VALUE, json.dumps(ref)))
 
@@ -79,12 +81,12 @@ def _ask_for_end(leaf: Leaf, message_key: str, child: UUID, on_timeout: str, ask
     if message is not None:
         if isinstance(leaf.command, Invoke):
             messages.remove(message)
-            asking.decision.consumed.append(message.id)
+            asking.decision.consumed = more(asking.decision.consumed, message.id)
         # What Wait was told stays in the inbox, for a second Wait and for a retry, until the run ends.
         asking.record(leaf, _end(leaf, message))
     elif due_at is not None and due_at <= asking.now:
         if on_timeout == "cancel":
-            asking.decision.cancel_children.append(child)
+            asking.decision.cancel_children = more(asking.decision.cancel_children, child)
         asking.record(leaf, outcome(leaf, OutcomeKind.TIMEOUT, None))
     else:
         asking.wait(leaf, due_at, message_key)

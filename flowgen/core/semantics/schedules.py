@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from flowgen.core.branches import Leaf
 from flowgen.core.commands import Schedule, Unschedule
-from flowgen.core.decision import ScheduleRequest
+from flowgen.core.decision import ScheduleRequest, more
 from flowgen.core.entries import OutcomeKind
 from flowgen.core.inputs import encode_input
 from flowgen.core.semantics.asking import Asking, outcome
@@ -18,5 +18,5 @@ def prepare(command: Schedule) -> str:
 
 
 def ask(leaf: Leaf, command: Schedule | Unschedule, asking: Asking) -> None:
-    asking.decision.schedules.append(ScheduleRequest(command, leaf.text or "{}"))
+    asking.decision.schedules = more(asking.decision.schedules, ScheduleRequest(command, leaf.text or "{}"))
     asking.record(leaf, outcome(leaf, OutcomeKind.VALUE, "null"))

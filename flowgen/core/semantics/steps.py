@@ -94,12 +94,15 @@ def settle(leaf: Leaf, result: Result, state: CommandState, facts: RunFacts) -> 
     command: Step[Any] | Transaction[Any] = leaf.command  # type: ignore[assignment]  # only these make calls
     attempt = state.attempts + 1
     if isinstance(result, Returned):
+        what = f"the result of {leaf.key}"
         try:
-            text = codec.encode(result.value, command.function.result_type, what=f"the result of {leaf.key}")
-            codec.check_size(text, what=f"the result of {leaf.key}", limit=facts.max_payload)
+            text = codec.encode(result.value, command.function.result_type, what=what)
+            codec.check_size(text, what=what, limit=facts.max_payload)
         except CodecError as refused:
             return final(leaf, refused, attempt)
-        return outcome(leaf, OutcomeKind.VALUE, text, attempt=attempt)
+        return Entry(
+            -1, EntryKind.OUTCOME, leaf.key, leaf.fingerprint, OutcomeKind.VALUE, attempt, text, None, None, leaf.named
+        )
     retry = policy(command)
     error = result.error if isinstance(result, Raised) else _timed_out(leaf, result)
     wait = next_wait(retry, error, attempt, f"{facts.uuid}/{leaf.key}")

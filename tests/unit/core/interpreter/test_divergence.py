@@ -131,7 +131,7 @@ def test_it_starts_nothing_and_cancels_no_child() -> None:
     gives(bench, "gather/1/charge", "x")
     _, decision = replayed(bench, definition=workflow(changed, "checkout"))
     assert isinstance(decision.finish, Parked)
-    assert decision.cancel_children == []
+    assert decision.cancel_children == ()
 
 
 def test_a_child_of_another_command_is_one() -> None:

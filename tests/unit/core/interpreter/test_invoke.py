@@ -113,7 +113,7 @@ def test_an_abandoned_one_goes_on() -> None:
     bench = begun(handler)
     execution, _ = replayed(bench)
     decision = execution.advance(bench.now + timedelta(seconds=60))
-    assert decision.cancel_children == []
+    assert decision.cancel_children == ()
     assert [entry.status for entry in decision.entries] == [3]
 
 

@@ -88,4 +88,4 @@ def test_code_moves_between_them_under_a_running_workflow(now: int) -> None:
         _, was = replayed(bench, items=bench.items[:length])
         _, decision = replayed(bench, items=bench.items[:length], definition=SPELLINGS[now])
         assert decision == was
-        assert decision.warnings == []
+        assert decision.warnings == ()

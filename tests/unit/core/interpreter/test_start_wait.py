@@ -82,7 +82,7 @@ def test_an_end_that_came_before_is_not_waited_for() -> None:
     execution.post(bench.letters)
     decision = execution.advance(bench.now)
     assert [EntryKind(entry.kind).name for entry in decision.entries] == ["OUTCOME"]
-    assert decision.consumed == []
+    assert decision.consumed == ()
 
 
 def test_two_waits_for_one_child_both_get_its_end() -> None:
@@ -124,4 +124,4 @@ def test_one_that_was_started_goes_on_when_the_parent_ends() -> None:
     bench = begun(handler)
     _, decision = replayed(bench)
     assert decision.finish == bench.finish
-    assert decision.cancel_children == []
+    assert decision.cancel_children == ()
