@@ -1,7 +1,8 @@
--- Insert runs whose run_ids were made for this very statement, all or none. None is asked whether it exists, which takes
--- a fifth of the time; one that does is an error.
+-- Insert runs whose run_ids were made for this very statement, all or none. None is asked whether it exists, which
+-- takes a fifth of the time; one that does is an error.
 -- Locks: the new rows only. Index: none.
--- Gives one row: the time of the database, and whether a worker is idle, so that nobody has to ask for that when none is.
+-- Gives one row: the time of the database, and whether a worker is idle, so that nobody has to ask for that when none
+-- is.
 WITH given AS (
     SELECT g.*, coalesce(g.at, c.now + g.delay, c.now) AS wake, c.now + g.lasts AS deadline, c.now
     FROM (SELECT {schema}.clock() AS now) c
