@@ -76,13 +76,12 @@ def flush(session: Session, batch: FlushBatch) -> Op[FlushResult]:
         params["schedules"] = schedules_json(batch.schedules) if batch.schedules else None
         rows = yield Statement("flush_all", params)
     else:
-        alone = all(update.notify_parent is None for update in batch.updates)
         try:
-            rows = yield Statement("flush_runs", params | {"alone": alone})
+            rows = yield Statement("flush_runs", params | {"eager": True})
         except DatabaseError as error:
-            if not alone or error.sqlstate != _LOCKED:
+            if error.sqlstate != _LOCKED:
                 raise
-            rows = yield Statement("flush_runs", params | {"alone": False})
+            rows = yield Statement("flush_runs", params | {"eager": False})
     fenced, now, due_run, due_index, due_at, skipped, landed, statuses, adopted = rows[0]
     return FlushResult(
         fenced=fenced,

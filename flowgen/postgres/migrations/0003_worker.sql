@@ -58,8 +58,8 @@ $function$;
 -- parent whom an end wakes, sorted by run: `r_action` is RunAction + 16 * urgent + 32 * unwinding, 0 for a parent;
 -- `r_letters` the messages that this flush sends to it. A run whose row, parent or waiting runs are locked elsewhere is left out whole
 -- (`skipped`), as is one whose claim is no longer ours (neither landed nor skipped).
--- `p_alone`: a flush that touches no row but those of its own runs, which hardly anybody else locks, changes them
--- without locking them first. 55P03: somebody has locked one, or waits for one; flush again without `p_alone`.
+-- `p_eager`: the runs' own rows, which hardly anybody else locks, are changed without being locked first; only the
+-- parents' are. 55P03: somebody has locked one, or began to wait for one; flush again without `p_eager`.
 -- FG003: a transaction that has written already. To claim and to complete in one is a deadlock between two workers.
 CREATE FUNCTION {schema}.flush(
     p_session uuid, p_epoch integer,
@@ -75,7 +75,7 @@ CREATE FUNCTION {schema}.flush(
     k_tags text[] DEFAULT '{}', k_correlation text[] DEFAULT '{}', k_parent_correlation text[] DEFAULT '{}',
     k_parent uuid[] DEFAULT '{}', k_parent_key text[] DEFAULT '{}', k_root uuid[] DEFAULT '{}',
     k_depth integer[] DEFAULT '{}', k_trigger text[] DEFAULT '{}',
-    p_schedules text DEFAULT NULL, p_alone boolean DEFAULT false
+    p_schedules text DEFAULT NULL, p_eager boolean DEFAULT false
 ) RETURNS TABLE (
     fenced boolean, at timestamptz, due_run uuid[], due_index integer[], due timestamptz[],
     skipped uuid[], landed uuid[], landed_status integer[], adopted uuid[]
@@ -95,7 +95,8 @@ DECLARE
     target uuid[];    -- whom the ends were told to, one for each message
     urgency boolean[];
     counting boolean[];  -- whether it is in `r_letters`
-    alone boolean;
+    eager boolean;
+    wanted uuid[];    -- rows to lock before any is changed
     patience text := current_setting('lock_timeout');
 BEGIN
     IF pg_current_xact_id_if_assigned() IS NOT NULL THEN
@@ -113,23 +114,22 @@ BEGIN
         RETURN;
     END IF;
 
-    alone := p_alone AND NOT EXISTS (SELECT 1 FROM {schema}.waiter);
-    IF alone THEN
-        PERFORM set_config('lock_timeout', '2ms', true);
-    END IF;
+    eager := p_eager AND NOT EXISTS (SELECT 1 FROM {schema}.waiter);
+    wanted := CASE WHEN eager THEN ARRAY(SELECT DISTINCT p.run FROM unnest(r_parent) AS p(run) WHERE p.run IS NOT NULL)
+        ELSE r_run END;
     SELECT array_agg(l.run_id), array_agg(l.run_id) FILTER (WHERE l.status < 7) INTO locked, live
     FROM (
-        SELECT r.run_id, r.status FROM {schema}.run r WHERE NOT alone AND r.run_id = ANY (r_run)
+        SELECT r.run_id, r.status FROM {schema}.run r WHERE r.run_id = ANY (wanted)
         ORDER BY r.run_id FOR NO KEY UPDATE OF r SKIP LOCKED
     ) l;
-    IF NOT alone AND coalesce(cardinality(locked), 0) < cardinality(r_run) THEN
+    IF coalesce(cardinality(locked), 0) < cardinality(wanted) THEN
         SELECT array_agg(r.run_id ORDER BY r.run_id) INTO busy FROM {schema}.run r
-        WHERE r.run_id = ANY (r_run)
+        WHERE r.run_id = ANY (wanted)
             AND (locked IS NULL OR locked[width_bucket(r.run_id, locked)] IS DISTINCT FROM r.run_id);
     END IF;
 
     -- Who waits without being the parent. A new waiter first locks the row of the run, so there is none from here on.
-    watched := NOT alone AND EXISTS (SELECT 1 FROM {schema}.waiter);
+    watched := NOT eager AND EXISTS (SELECT 1 FROM {schema}.waiter);
     IF watched THEN
         SELECT array_agg(l.run_id) FILTER (WHERE l.status < 7) INTO waiting FROM (
             SELECT r.run_id, r.status FROM {schema}.run r
@@ -146,6 +146,9 @@ BEGIN
         ) b;
     END IF;
 
+    IF eager THEN
+        PERFORM set_config('lock_timeout', '2ms', true);
+    END IF;
     WITH changed AS (
         UPDATE {schema}.run AS r SET
             status = CASE
@@ -197,7 +200,7 @@ BEGIN
                 AS u(run, action, claim, due, delay, mail_read, wake, base, prologue, output, error, input, progress,
                     parent, parent_key, letters)
             WHERE action & 15 > 0
-                AND (alone OR locked[width_bucket(run, locked)] = run)
+                AND (eager OR locked[width_bucket(run, locked)] = run)
                 AND (busy IS NULL OR (busy[width_bucket(run, busy)] IS DISTINCT FROM run
                     AND (parent IS NULL OR busy[width_bucket(parent, busy)] IS DISTINCT FROM parent)))
         ) u
@@ -227,7 +230,7 @@ BEGIN
         (SELECT array_agg(e.counted) FROM ends e)
     INTO landed, landed_status, ended, target, urgency, counting
     FROM changed c;
-    IF alone THEN
+    IF eager THEN
         PERFORM set_config('lock_timeout', patience, true);
         IF EXISTS (SELECT 1 FROM {schema}.waiter) THEN
             RAISE EXCEPTION 'flowgen: somebody began to wait for a run' USING ERRCODE = '55P03';
