@@ -156,9 +156,7 @@ class Driver:
         """Nothing is waited for any more: the run is over, whatever its handler would do."""
         for leaf in list(self.leaves.values()):
             self._cut_leaf(leaf)
-        self.view.replaying = True
-        if self._root is not None and self._root.end is None:
-            self._close(self._root)
+        self.close()
 
     def close(self) -> None:
         """Close every flow; one that cannot be closed is left behind."""
@@ -166,7 +164,12 @@ class Driver:
         self.view.replaying = True
         if self._root is not None and self._root.end is None:
             self._close(self._root)
-        # Everything here knows each other: untied, it goes at once and not when the garbage collector finds it.
+
+    def untie(self) -> None:
+        """Nothing is asked any more.
+
+        Everything here knows each other: untied, it goes at once and not when the garbage collector finds it.
+        """
         self._root = self._driving = None
         self.leaves.clear()
         self.fresh.clear()
@@ -304,13 +307,7 @@ class Driver:
                 composite = compose(branch, yielded, names)
             else:
                 composite = None
-                text = semantics.prepare(
-                    yielded,
-                    self._limit,
-                    in_branch=branch is not self._root,
-                    prologue=self.prologue,
-                    cancelled=self._root.cancelled,  # type: ignore[union-attr]
-                )
+                text = self._prepared(branch, yielded) if yielded.stores else None
                 named = yielded.options.name is not None and names.authored
                 leaf = Leaf(names.key(yielded), yielded, branch, yielded.fingerprint(), named, text)
         except (DefinitionError, CodecError, TypeError) as error:
@@ -326,6 +323,12 @@ class Driver:
         self.fresh.append(leaf)
         branch.waiting = leaf
         return None
+
+    def _prepared(self, branch: Branch, command: Command[Any]) -> str | None:
+        in_branch = branch is not self._root
+        return semantics.prepare(
+            command, self._limit, in_branch=in_branch, prologue=self.prologue, cancelled=self.cancelled
+        )
 
     def _scope(self, branch: Branch) -> Names:
         """The names of the innermost definition that runs inline here; it is opened when it is new."""

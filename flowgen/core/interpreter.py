@@ -180,8 +180,12 @@ class Execution:
 
     def close(self) -> None:
         """Drop the handler. Errors of a handler that refuses to be closed are contained."""
+        if self._driver.root_end is not None:
+            self._driver.untie()
+            return
         with entered(self.context):
             self._driver.close()
+        self._driver.untie()
 
     @property
     def unwinding(self) -> bool:

@@ -19,6 +19,21 @@ def update(run: LiveRun, action: RunAction, **given: Any) -> RunUpdate:
     return RunUpdate(run_id=run.run_id, claim=run.claimed.claim, action=action, **given)
 
 
+def end(run: LiveRun, action: RunAction, output: str | None, error: str | None) -> RunUpdate:
+    """The change that tells the parent what its child came to; one that did not complete wakes it at once."""
+    claimed = run.claimed
+    return RunUpdate(
+        run_id=run.run_id,
+        claim=claimed.claim,
+        action=action,
+        output=output,
+        error=error,
+        notify_parent=claimed.parent_id,
+        parent_key=claimed.parent_key,
+        urgent=action != RunAction.COMPLETE,
+    )
+
+
 def hanging_up(run: LiveRun, waits: Waits) -> RunUpdate:
     """The run waits: for a time, or for so many messages."""
     return update(
@@ -33,16 +48,15 @@ def hanging_up(run: LiveRun, waits: Waits) -> RunUpdate:
 
 def ending(run: LiveRun, finish: Finish) -> RunUpdate:
     """The last change of a run here: what it came to."""
-    told: dict[str, Any] = {"notify_parent": run.claimed.parent_id, "parent_key": run.claimed.parent_key}
     match finish:
         case Completed(output):
-            return update(run, RunAction.COMPLETE, output=output, **told)
+            return end(run, RunAction.COMPLETE, output, None)
         case Failed(failure, None):
-            return update(run, RunAction.FAIL, error=failure_to_json(failure), urgent=True, **told)
+            return end(run, RunAction.FAIL, None, failure_to_json(failure))
         case Failed(failure, retry_after):
             return update(run, RunAction.RETRY, delay=retry_after, error=failure_to_json(failure))
         case Cancelled(reason):
-            return update(run, RunAction.CANCEL, error=codec.encode({"reason": reason}), urgent=True, **told)
+            return end(run, RunAction.CANCEL, None, codec.encode({"reason": reason}))
         case Parked(reason, detail):
             return update(run, RunAction.PARK, error=codec.encode({"reason": reason, "detail": detail}))
         case Restarted():

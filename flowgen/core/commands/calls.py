@@ -52,7 +52,13 @@ class _Call(Command[T_co]):
 
     @property
     def default_name(self) -> str:
-        return self.target
+        """Raises DefinitionError for a function without a name that its outcome could be kept under."""
+        target = self.target
+        if not target:
+            raise DefinitionError(
+                f"{type(self).__name__} of {self.fn!r}: it has no name of its own, give it .opts(name=)"
+            )
+        return target
 
     @property
     def arguments(self) -> Mapping[str, Any]:
@@ -72,6 +78,7 @@ class Step(_Call[T_co]):
     options: StepOptions
     function: Function
     kind = "step"
+    stores = False
 
     @overload
     def __init__(
@@ -116,6 +123,7 @@ class Transaction(_Call[T_co]):
     options: StepOptions
     function: Function
     kind = "transaction"
+    stores = False
 
     @overload
     def __init__(

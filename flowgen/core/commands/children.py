@@ -175,6 +175,7 @@ class Wait(Command[T_co]):
     ref: RunRef[Any]
     options: ChildOptions  # pyright: ignore[reportIncompatibleVariableOverride] - frozen
     kind = "wait"
+    stores = False
 
     def __init__(self: Wait[T], ref: RunRef[T]) -> None:
         if not isinstance(ref, RunRef):

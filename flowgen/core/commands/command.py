@@ -33,6 +33,8 @@ class Command(Generic[T_co]):
     __slots__ = ()
     kind: ClassVar[str]
     """One lower-case word; a part of the fingerprint."""
+    stores: ClassVar[bool] = True
+    """Whether there is something to check or to encode when it is yielded: see `semantics.prepare`."""
     options: CommandOptions
     """A field of each command; some have options of their own class."""
 

@@ -22,6 +22,7 @@ class Now(Command[datetime]):
 
     options: CommandOptions = attrs.field(default=NO_OPTIONS, init=False)
     kind = "now"
+    stores = False
 
 
 @attrs.frozen(eq=False, repr=False)
@@ -30,6 +31,7 @@ class Uuid(Command[UUID]):
 
     options: CommandOptions = attrs.field(default=NO_OPTIONS, init=False)
     kind = "uuid"
+    stores = False
 
 
 @attrs.frozen(eq=False, repr=False)
@@ -38,3 +40,4 @@ class Random(Command[float]):
 
     options: CommandOptions = attrs.field(default=NO_OPTIONS, init=False)
     kind = "random"
+    stores = False

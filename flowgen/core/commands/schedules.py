@@ -66,6 +66,7 @@ class Unschedule(Command[None]):
     name: str
     options: CommandOptions
     kind = "unschedule"
+    stores = False
 
     def __init__(self, definition: Definition[..., Any, Any] | str, name: str, /) -> None:
         if not isinstance(definition, Definition | str):

@@ -29,6 +29,7 @@ class Sleep(Command[None]):
     until: datetime | None
     options: CommandOptions
     kind = "sleep"
+    stores = False
 
     def __init__(
         self,

@@ -79,17 +79,12 @@ def prepare(command: Command[Any], limit: int, *, in_branch: bool, prologue: int
     Raises DefinitionError, CodecError or TypeError.
     """
     match command:
-        case Step() | Transaction():
-            steps.prepare(command)
-            return None
         case Checkpoint():
             text = checkpoints.prepare(command, in_branch=in_branch, prologue=prologue, cancelled=cancelled)
         case Invoke() | Start():
             text = children.prepare(command)
         case Schedule():
             text = schedules.prepare(command)
-        case Sleep() | Wait() | Unschedule() | Now() | Uuid() | Random():
-            return None
         case _:
             raise DefinitionError(f"{command!r} is a command of your own: flowgen knows what its own commands mean")
     if text is not None:

@@ -30,18 +30,10 @@ from flowgen.errors import (
     StepTimedOut,
 )
 
-__all__ = ["NEAR", "answer", "ask", "final", "is_permanent", "policy", "prepare", "settle"]
+__all__ = ["NEAR", "answer", "ask", "final", "is_permanent", "policy", "settle"]
 
 NEAR = timedelta(seconds=5)
 """A wait for the next attempt that is shorter keeps the lease; a longer one hangs up."""
-
-
-def prepare(command: Step[Any] | Transaction[Any]) -> None:
-    """Raises DefinitionError for a function without a name that its outcome could be kept under."""
-    if not command.target:
-        raise DefinitionError(
-            f"{type(command).__name__} of {command.fn!r}: it has no name of its own, give it .opts(name=)"
-        )
 
 
 def policy(command: Step[Any] | Transaction[Any]) -> Retry:
