@@ -334,7 +334,7 @@ def current() -> Context[Any]:
         found = _current.get()
     except LookupError:
         raise LookupError("no workflow or task is running here: current() works inside a handler or a step") from None
-    return found if isinstance(found, Context) else found()
+    return found() if callable(found) else found
 
 
 def current_or_detached(for_step: bool) -> Context[Any]:

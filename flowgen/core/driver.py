@@ -9,15 +9,16 @@ from __future__ import annotations
 from typing import Any, Final
 
 from flowgen.core import fingerprint, semantics
-from flowgen.core.branches import Branch, Composite, Ended, Leaf, Names, Opened
+from flowgen.core.branches import Branch, Composite, Ended, Leaf, Opened
 from flowgen.core.commands import Command
 from flowgen.core.composing import compose
 from flowgen.core.context import View
 from flowgen.core.divergence import divergence
 from flowgen.core.entries import Entry, OutcomeKind
-from flowgen.core.frames import FlowObject, close_flow, dispose, inline_definitions, location
+from flowgen.core.frames import FlowObject, close_flow, dispose, location
 from flowgen.core.history import History
 from flowgen.core.mistakes import explained, no_command
+from flowgen.core.scopes import innermost, reopened
 from flowgen.errors import Cancelled, CodecError, DefinitionError, Divergence, StepInterrupted
 
 __all__ = ["MAX_CLEANUPS", "Driver"]
@@ -142,7 +143,7 @@ class Driver:
         self._segment.clear()
         self._early.clear()
         self._dead.clear()
-        branch.scopes = self._reopened(branch.scopes)
+        branch.scopes = reopened(branch.scopes, self._prologue_scopes)
         branch.waiting = None
         self._resume(branch, Ended())
 
@@ -302,7 +303,7 @@ class Driver:
                 raise no_command(yielded, location(branch.author))
             if self._yielded is not None and branch.flow is not None and not self.view.replaying:
                 self._yielded.append(yielded)
-            names = self._scope(branch)
+            names = innermost(branch)
             if isinstance(yielded, semantics.COMPOSITES):
                 composite = compose(branch, yielded, names)
             else:
@@ -329,33 +330,6 @@ class Driver:
         return semantics.prepare(
             command, self._limit, in_branch=in_branch, prologue=self.prologue, cancelled=self.cancelled
         )
-
-    def _scope(self, branch: Branch) -> Names:
-        """The names of the innermost definition that runs inline here; it is opened when it is new."""
-        scopes = branch.scopes
-        inline = inline_definitions(branch.flow)
-        if not inline and len(scopes) == 1:
-            return scopes[0].names
-        depth = 1
-        for flow, name in inline:
-            if depth >= len(scopes) or scopes[depth].flow is not flow:
-                del scopes[depth:]
-                scopes.append(Opened(flow, name, scopes[-1].names.inline(name)))
-            depth += 1
-        del scopes[depth:]
-        return scopes[-1].names
-
-    def _reopened(self, scopes: list[Opened]) -> list[Opened]:
-        """The scopes as they are after a restart that comes straight here from the end of the prologue."""
-        saved = {id(each.flow): each.names for each in self._prologue_scopes}
-        reopened: list[Opened] = []
-        for each in scopes:
-            if id(each.flow) in saved:
-                names = saved[id(each.flow)].copy()
-            else:
-                names = reopened[-1].names.inline(each.name) if reopened else Names("")
-            reopened.append(Opened(each.flow, each.name, names))
-        return reopened
 
     def _checkpoint_was_read(self) -> None:
         # A branch may look, but where it stands says nothing of the handler's own place.

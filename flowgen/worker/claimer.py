@@ -152,7 +152,9 @@ class Claimer:
         if self._due_at is not None and self._clock.until(self._due_at) == 0:
             await self._promote()
         session = self._session.current
-        claimed = await self._link.call(claims.claim(session, room, queues=self._queues, have=self._runner.haves()))
+        claimed = await self._link.call(
+            claims.claim(session, room, queues=self._queues, have=self._runner.cache.haves())
+        )
         self._clock.heard(claimed.now)
         if claimed.fenced:
             return 0.1 if self._session.lost(session) else 0.0
@@ -216,7 +218,7 @@ class Claimer:
 
         The cache is asked at once: what it held when the claim was sent may leave it while a history is read.
         """
-        revived = [(run, self._runner.revived(run)) for run in runs]
+        revived = [(run, self._runner.cache.revived(run)) for run in runs]
         return [(run, live) if live is not None else (await self._read(run), None) for run, live in revived]
 
     async def _read(self, run: ClaimedRun) -> ClaimedRun:

@@ -108,7 +108,7 @@ class Committer:
                 break
             part = run.take()
             parts.append(part)
-            rows += len(part.entries) + len(part.children) + 1
+            rows += len(part.entries) + len(part.children) + (2 if part.update is not None else 0)
             if run.skips >= 3:
                 break
         if alone is not None:

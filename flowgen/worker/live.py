@@ -77,6 +77,17 @@ class LiveRun:
     def __attrs_post_init__(self) -> None:
         self.run_id = self.claimed.run_id
 
+    def claimed_again(self, claimed: ClaimedRun) -> None:
+        """Its execution goes on where it waited, under a new claim."""
+        self.claimed = claimed
+        self.mail_read = claimed.mail
+        self.deadline = self.execution.deadline = claimed.deadline
+        self.execution.facts.resumed = True
+        self.execution.facts.attempt = claimed.attempt
+        self.gone = self.leaving = self.sending = False
+        self.armed = None
+        self.decisions.clear()
+
     @property
     def dirty(self) -> bool:
         """Whether something of it is to be committed."""

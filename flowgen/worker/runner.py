@@ -8,10 +8,8 @@ between a delivery and its decision. The invariant: an outcome is delivered only
 from __future__ import annotations
 
 import asyncio
-from asyncio import events
-from collections import OrderedDict, deque
-from collections.abc import Generator, Mapping, Sequence
-from contextlib import contextmanager
+from collections import deque
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -26,18 +24,17 @@ from flowgen.core.decision import (
     Failed,
     Finish,
     FunctionCall,
-    Parked,
     Result,
 )
 from flowgen.core.entries import Entry, Message
 from flowgen.core.states import Request, Status
-from flowgen.postgres.rows import ClaimedRun, Have, Owned, RunAction
+from flowgen.postgres.rows import ClaimedRun, Owned, RunAction
+from flowgen.worker.cache import Cache
 from flowgen.worker.executor import RunningCall
 from flowgen.worker.live import LiveRun, Part
 from flowgen.worker.making import Maker
 from flowgen.worker.ports import Agents
 from flowgen.worker.updates import ending, hanging_up, poison, update
-from flowgen.worker.watchdog import LIMIT, Stuck
 
 __all__ = ["Runner"]
 
@@ -56,15 +53,10 @@ class Runner:
         self.live: dict[UUID, LiveRun] = {}
         self._accepted: deque[tuple[ClaimedRun, LiveRun | None]] = deque()
         self._arrived = asyncio.Event()
-        self._cache: OrderedDict[UUID, tuple[int, LiveRun]] = OrderedDict()
+        self.cache = Cache(agents.settings.cache)
         self.draining = False
-        self._loop_hidden = False
 
     # claimed runs
-
-    def haves(self) -> list[Have]:
-        """What the cache holds, for the claim."""
-        return [Have(run_id, claim, run.next_index - 1) for run_id, (claim, run) in self._cache.items()]
 
     def count(self) -> int:
         """Runs that this session owns, as far as is known here."""
@@ -92,8 +84,8 @@ class Runner:
                 await asyncio.sleep(0)
 
     def take(self, claimed: Sequence[tuple[ClaimedRun, LiveRun | None]]) -> None:
-        """Go on with runs that were just claimed: with what `revived` gave, or from their whole history."""
-        with self._hidden_loop():
+        """Go on with runs that were just claimed: with what the cache gave, or from their whole history."""
+        with self.agents.watchdog.many():
             for each, revived in claimed:
                 self._take(each, revived)
 
@@ -113,57 +105,11 @@ class Runner:
         else:
             self._go(run)
 
-    def revived(self, claimed: ClaimedRun) -> LiveRun | None:
-        """The cached live run, when the claim brought nothing that it does not know; it leaves the cache for good."""
-        claim, run = self._cache.pop(claimed.run_id, (0, None))
-        if run is None:
-            return None
-        if claimed.partial and claimed.claim == claim + 1 and not claimed.entries:
-            run.claimed = claimed
-            run.mail_read = claimed.mail
-            run.deadline = run.execution.deadline = claimed.deadline
-            run.execution.facts.resumed = True
-            run.execution.facts.attempt = claimed.attempt
-            run.gone = run.leaving = run.sending = False
-            run.armed = None
-            run.decisions.clear()
-            return run
-        run.execution.close()
-        return None
-
     # going on
 
     def _go(self, run: LiveRun, delivered: Sequence[Entry] = (), now: datetime | None = None) -> None:
         if not run.gone and not run.leaving:
-            self._carry_out(run, self._driven(run, delivered, now or self.agents.clock.now()))
-
-    def _driven(self, run: LiveRun, delivered: Sequence[Entry], now: datetime) -> Decision:
-        if not self._loop_hidden:
-            with self._hidden_loop():
-                return self._driven(run, delivered, now)
-        watchdog = self.agents.watchdog
-        watchdog.begin(run)
-        try:
-            decision = run.execution.advance(now, delivered)
-        except Stuck:
-            decision = Decision()
-        finally:
-            stack = watchdog.end()
-        if stack is None:
-            return decision
-        detail = f"the handler did not come to its next yield within {LIMIT:g} s; it was interrupted here:\n{stack}"
-        return Decision(finish=Parked("stuck", detail))
-
-    @contextmanager
-    def _hidden_loop(self) -> Generator[None]:
-        """A handler that calls asyncio is told so, instead of hanging this loop. One block for many drives."""
-        self._loop_hidden = True
-        events._set_running_loop(None)  # noqa: SLF001 - what a loop does between two of its runs
-        try:
-            yield
-        finally:
-            events._set_running_loop(self.agents.loop)  # noqa: SLF001
-            self._loop_hidden = False
+            self._carry_out(run, self.agents.watchdog.drive(run, delivered, now or self.agents.clock.now()))
 
     def _carry_out(self, run: LiveRun, decision: Decision) -> None:
         for warning in decision.warnings:
@@ -297,7 +243,7 @@ class Runner:
 
         With each stands the status of its run, when its row was updated.
         """
-        with self._hidden_loop():
+        with self.agents.watchdog.many():
             for part, landed in parts:
                 self._committed(part, landed, now)
 
@@ -329,9 +275,7 @@ class Runner:
         assert part.update is not None
         caches = self.agents.settings.cache and not self.draining
         if part.update.action == RunAction.HANG_UP and latest and caches:
-            self._cache[run.run_id] = (run.claimed.claim, run)
-            while len(self._cache) > self.agents.settings.cache:
-                self._cache.popitem(last=False)[1][1].execution.close()
+            self.cache.keep(run)
             if part.update.due_at is not None:
                 self.agents.wake_at(part.update.due_at)
         else:
@@ -393,7 +337,7 @@ class Runner:
         self.draining = True
         for run in list(self.live.values()):
             self._stop(run, RunAction.RELEASE)
-        self.drop_cache()
+        self.cache.drop()
 
     def abort_all(self, reason: str) -> None:
         """The grace is over: abort what is in flight and release everything."""
@@ -412,7 +356,7 @@ class Runner:
             if revived is not None:
                 revived.execution.close()
         self._accepted.clear()
-        self.drop_cache()
+        self.cache.drop()
         self.agents.timers.clear()
 
     def _drop(self, run: LiveRun) -> None:
@@ -420,12 +364,6 @@ class Runner:
         for running in run.calls.values():
             self.agents.executor.abort(running, "the lease was lost")
         run.execution.close()
-
-    def drop_cache(self) -> None:
-        """Forget the executions that wait; their runs are rows."""
-        for _, run in self._cache.values():
-            run.execution.close()
-        self._cache.clear()
 
     def _stop(self, run: LiveRun, action: RunAction) -> None:
         run.stopping = action

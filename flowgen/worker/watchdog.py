@@ -1,4 +1,4 @@
-"""Watches the handlers: what one does between two yields is meant to take microseconds, and holds every other run.
+"""Drives the handlers, watched: what one does between two yields is meant to take microseconds, and holds the others.
 
 A thread looks now and then at what the event loop's thread is doing. After `SLOW` it says which line is slow; after
 `LIMIT` it interrupts the handler, whose run is then parked as stuck with its stack. The heartbeat goes on meanwhile, so
@@ -7,17 +7,24 @@ no run is lost to a slow handler.
 
 from __future__ import annotations
 
+import asyncio
 import ctypes
 import logging
 import sys
 import threading
 import traceback
+from asyncio import events
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
+from datetime import datetime
 from types import FrameType
 
+from flowgen.core.decision import Decision, Parked
+from flowgen.core.entries import Entry
 from flowgen.worker.clock import monotonic
 from flowgen.worker.live import LiveRun
 
-__all__ = ["LIMIT", "SLOW", "Stuck", "Watchdog"]
+__all__ = ["LIMIT", "SLOW", "Watchdog"]
 
 SLOW = 1.0
 """Seconds between two yields after which the worker says which line is slow."""
@@ -30,10 +37,12 @@ class Stuck(BaseException):
 
 
 class Watchdog:
-    """One thread; `begin` and `end` are called by the event loop's thread around each drive of a handler."""
+    """One thread watches; the event loop's thread drives."""
 
-    def __init__(self, log: logging.Logger) -> None:
+    def __init__(self, log: logging.Logger, loop: asyncio.AbstractEventLoop) -> None:
         self._log = log
+        self._loop = loop
+        self._hidden = False
         self._lock = threading.Lock()
         self._run: LiveRun | None = None
         self._drives = 0
@@ -44,20 +53,44 @@ class Watchdog:
         self._thread = threading.Thread(target=self._watch, name="flowgen-watchdog", daemon=True)
         self._thread.start()
 
-    def begin(self, run: LiveRun) -> None:
-        """The handler of this run is driven from now on."""
+    @contextmanager
+    def many(self) -> Generator[None]:
+        """A block in which many handlers are driven, one after the other.
+
+        A handler that calls asyncio is told that there is no loop, instead of hanging this one.
+        """
+        self._hidden = True
+        events._set_running_loop(None)  # noqa: SLF001 - what a loop does between two of its runs
+        try:
+            yield
+        finally:
+            events._set_running_loop(self._loop)  # noqa: SLF001
+            self._hidden = False
+
+    def drive(self, run: LiveRun, delivered: Sequence[Entry], now: datetime) -> Decision:
+        """`Execution.advance`, watched. Only the event loop's thread calls it."""
+        if not self._hidden:
+            with self.many():
+                return self.drive(run, delivered, now)
         self._drives += 1
         self._run = run
+        try:
+            decision = run.execution.advance(now, delivered)
+        except Stuck:
+            decision = Decision()
+        finally:
+            self._run = None
+        return self._interrupted() or decision if self._told else decision
 
-    def end(self) -> str | None:
-        """The handler is back; its stack when it was interrupted."""
-        self._run = None
-        if not self._told:
-            return None
+    def _interrupted(self) -> Decision | None:
+        """What becomes of a run whose handler was interrupted; None when it was slow and no more."""
         with self._lock:
             self._told = False
             stack, self._stack = self._stack, None
-        return stack
+        if stack is None:
+            return None
+        detail = f"the handler did not come to its next yield within {LIMIT:g} s; it was interrupted here:\n{stack}"
+        return Decision(finish=Parked("stuck", detail))
 
     def stop(self) -> None:
         """Watch no more."""

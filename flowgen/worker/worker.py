@@ -184,7 +184,7 @@ class Worker:
         self._control = control
         executor = Executor(loop, threads=self._threads, tasks=self._tasks, interrupted=self.stop)
         flush = self._link("flush")
-        self._watchdog = Watchdog(_log)
+        self._watchdog = Watchdog(_log, loop)
         agents = Agents(
             loop=loop,
             settings=self.settings,

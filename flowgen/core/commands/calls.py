@@ -162,7 +162,7 @@ class Transaction(_Call[T_co]):
         return self._with(step_options(self.options, given_name(name), retry, timeout, None, config))
 
 
-def is_handler(fn: object) -> bool:
+def is_handler(fn: Any) -> bool:
     """Whether it is a definition whose function yields commands."""
     return is_definition(fn) and fn.is_handler
 
