@@ -19,7 +19,7 @@ from uuid import UUID
 import attrs
 
 from flowgen.core.entries import Entry
-from flowgen.postgres.database import Op, Statement
+from flowgen.postgres.database import Op, Statement, utc
 from flowgen.postgres.entries import due_times, entry_params
 from flowgen.postgres.rows import NewRun, Session
 
@@ -74,4 +74,4 @@ def attach_child(
     }
     rows = yield Statement("attach_child", params)
     what, now, name, given, *due = rows[0]
-    return Attached(what, now, name, given, due_times(*due))
+    return Attached(what, utc(now), name, given, due_times(*due))

@@ -32,7 +32,7 @@ import attrs
 
 from flowgen.errors import DatabaseError
 from flowgen.postgres import arrays
-from flowgen.postgres.database import Op, Statement
+from flowgen.postgres.database import Op, Statement, utc
 from flowgen.postgres.entries import parse_history
 from flowgen.postgres.inbox import parse_inbox
 from flowgen.postgres.rows import Claimed, ClaimedRun, Have, Session
@@ -149,7 +149,7 @@ def _run(row: tuple[Any, ...]) -> ClaimedRun:
         depth=depth or 0,
         trigger=trigger,
         deadline=deadline,
-        created_at=created_at,
+        created_at=utc(created_at),
         mail=mail or 0,
         request=request or 0,
         reason=reason,

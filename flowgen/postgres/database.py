@@ -20,6 +20,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Generator, Mapping
+from datetime import UTC, datetime
 from importlib import resources
 from typing import Any, TypeAlias, TypeVar
 
@@ -55,6 +56,7 @@ __all__ = [
     "run",
     "run_async",
     "translate",
+    "utc",
 ]
 
 T = TypeVar("T")
@@ -161,6 +163,11 @@ class Schema:
             text = self.render("\n".join(lines), beside_parameters=True).strip().encode()
             self._texts[name] = text
         return text
+
+
+def utc(when: datetime) -> datetime:
+    """The same moment in UTC: psycopg gives it in the time zone of the connection, which no history may depend on."""
+    return when if when.tzinfo is UTC else when.astimezone(UTC)
 
 
 # --- running -------------------------------------------------------------------------------------------------------

@@ -32,7 +32,7 @@ from flowgen.core.ids import uuid_of_id
 from flowgen.core.states import RunKind
 from flowgen.errors import DatabaseError
 from flowgen.postgres import arrays
-from flowgen.postgres.database import Op, Statement
+from flowgen.postgres.database import Op, Statement, utc
 from flowgen.postgres.rows import FlushBatch, FlushResult, NewRun, RunAction, RunUpdate, ScheduleChange, Session
 
 __all__ = ["Stored", "entry_params", "flush", "halve", "page", "parse_history", "read_back"]
@@ -69,7 +69,7 @@ def flush(session: Session, batch: FlushBatch) -> Op[FlushResult]:
     if not (batch.updates or batch.children or batch.schedules):
         rows = yield Statement("flush_entries", params)
         fenced, now, *due = rows[0]
-        return FlushResult(fenced=fenced, skipped=_NONE, due=due_times(*due), landed={}, now=now)
+        return FlushResult(fenced=fenced, skipped=_NONE, due=due_times(*due), landed={}, now=utc(now))
     params |= _row_params(batch.updates)
     if batch.children or batch.schedules:
         params |= _child_params(batch.children)
@@ -88,7 +88,7 @@ def flush(session: Session, batch: FlushBatch) -> Op[FlushResult]:
         skipped=frozenset(skipped or ()),
         due=due_times(due_run, due_index, due_at),
         landed=dict(zip(landed or (), statuses or (), strict=True)),
-        now=now,
+        now=utc(now),
         adopted=frozenset(adopted or ()),
     )
 
@@ -245,7 +245,11 @@ def page(
         "page",
         {"run": run_id, "base": base, "prologue": prologue, "after": after, "limit": limit, "bytes": max_bytes},
     )
-    return [Entry(*row) for row in rows]
+    entries = [Entry(*row) for row in rows]
+    if entries and rows[0][-1].tzinfo is not UTC:
+        for entry in entries:
+            entry.recorded_at = utc(entry.recorded_at)  # type: ignore[arg-type]  # it is stored
+    return entries
 
 
 def read_back(run_ids: Iterable[UUID]) -> Op[Mapping[UUID, Stored]]:

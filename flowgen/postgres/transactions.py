@@ -19,7 +19,7 @@ from datetime import datetime, timedelta
 from uuid import UUID
 
 from flowgen.core.entries import Entry
-from flowgen.postgres.database import Conclude, Op, Statement
+from flowgen.postgres.database import Conclude, Op, Statement, utc
 from flowgen.postgres.entries import entry_params
 from flowgen.postgres.rows import Session
 
@@ -40,8 +40,7 @@ def finish(session: Session, token: str, run_id: UUID, entries: Sequence[Entry])
     rows = yield Conclude(
         Statement("transaction_finish", params | entry_params([(run_id, entry) for entry in entries]))
     )
-    now: datetime = rows[0][0]
-    return now
+    return utc(rows[0][0])
 
 
 def reset() -> Op[None]:

@@ -187,3 +187,30 @@ def test_the_cache_changes_no_result(app: App, flowgen_client: Client, flowgen_w
     flowgen_worker(app, cache=cache)
     runs = flowgen_client.start_many([mixed.call(n) for n in range(30)])
     assert [run.result(timeout=30) for run in runs] == [[2, 2 * n, 2, 2 * n + 2, True, 4] for n in range(30)]
+
+
+@pytest.mark.parametrize("cache", [0, 10_000])
+def test_the_time_of_a_context_is_utc_whatever_the_time_zone_of_the_database(
+    app: App, flowgen_database: str, flowgen_client: Client, flowgen_worker: Workers, cache: int
+) -> None:
+    with psycopg.connect(flowgen_database, autocommit=True) as conn:
+        name = conn.info.dbname
+        conn.execute(
+            psycopg.sql.SQL("ALTER DATABASE {} SET timezone TO 'Asia/Tokyo'").format(psycopg.sql.Identifier(name))
+        )
+    told: list[list[str]] = []
+
+    @app.workflow
+    def clocked(ctx: Context) -> Flow[list[str]]:
+        seen: list[str] = []
+        told.append(seen)
+        for _ in range(3):
+            assert ctx.now is not None
+            seen.append(ctx.now.isoformat())
+            yield Sleep(0.005)
+        return seen
+
+    flowgen_worker(app, cache=cache)
+    end = flowgen_client.start(clocked).result(timeout=20)
+    assert all(each.endswith("+00:00") for each in end)
+    assert all(seen == end[: len(seen)] for seen in told)
