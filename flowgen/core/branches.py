@@ -148,11 +148,12 @@ class Branch:
     last_failed: tuple[int, ...] = ()
     """Indexes of the entries of the outcomes that failed last, as far as nothing was answered after."""
     authored: bool = True
-    scopes: list[Opened] = attrs.field(init=False)
-    """Inline definitions that are open, innermost last; the first is the branch's own."""
+    scopes: list[Opened] = attrs.field(factory=list)
+    """Inline definitions that are open, innermost last; the first is the branch's own. A single command needs none."""
 
     def __attrs_post_init__(self) -> None:
-        self.scopes = [Opened(self.flow, "", Names(self.path, self.authored))]
+        if self.flow is not None:
+            self.scopes.append(Opened(self.flow, "", Names(self.path, self.authored)))
 
     @property
     def author(self) -> FlowObject | None:

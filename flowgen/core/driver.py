@@ -110,6 +110,8 @@ class Driver:
         if entry.fingerprint != leaf.fingerprint:
             self._check(leaf, entry)
         del self.leaves[entry.key]
+        if self.fresh and self.fresh[-1] is leaf:
+            self.fresh.pop()  # a replay answers what nobody will ask for
         branch = leaf.branch
         branch.waiting = None
         end = self._answer(leaf, entry, before)

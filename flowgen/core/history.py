@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from datetime import datetime
-from uuid import UUID
 
 import attrs
 
@@ -32,7 +31,8 @@ class CommandState:
     started_before: bool = False
     """It was begun by an earlier owner, who is gone."""
     armed_at: datetime | None = None
-    child: UUID | None = None
+    child: str | None = None
+    """The run_id of the child that was made."""
     indexes: tuple[int, ...] = ()
     """Of the entries that were taken in: they go when the outcome is set aside."""
 
@@ -50,7 +50,7 @@ class CommandState:
             case EntryKind.ARMED:
                 self.armed_at = entry.due_at
             case EntryKind.CHILD:
-                self.child = UUID(json.loads(entry.value or '""'))
+                self.child = (entry.value or "").strip('"')
                 self.armed_at = entry.due_at
 
 

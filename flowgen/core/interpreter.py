@@ -327,7 +327,7 @@ class Execution:
         state = self._states.pop(leaf.key, None)
         # A parked run is taken up again, and then waits for its children.
         if state is not None and state.child is not None and not isinstance(self.finish, Parked):
-            decision.cancel_children = more(decision.cancel_children, state.child)
+            decision.cancel_children = more(decision.cancel_children, UUID(state.child))
 
     def _hang_up(self) -> Waits | None:
         if not self._driver.leaves or self.busy:

@@ -15,6 +15,8 @@ __all__ = ["innermost", "reopened"]
 
 def innermost(branch: Branch) -> Names:
     """The names of the innermost definition that runs inline here; it is opened when it is new."""
+    if branch.flow is None:
+        return Names(branch.path, branch.authored)
     scopes = branch.scopes
     inline = inline_definitions(branch.flow)
     if not inline and len(scopes) == 1:

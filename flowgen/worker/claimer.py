@@ -130,12 +130,17 @@ class Claimer:
         """Until when no look of this claimer is needed, as another one has found nothing."""
         return self._nothing_at + self._settings.poll.total_seconds() if self._resting else 0.0
 
-    def _room(self) -> int:
+    def lost_track(self) -> None:
+        """This session may own runs that nobody here knows: they are given back before the next claim."""
+        self._unknown = True
+        self._wake.set()
+
+    def room(self) -> int:
         """How many more runs can be taken: as many as the functions will get to soon."""
         live = self._runner.count()
         seconds = max(self._executor.mean_seconds, 0.00005)
         backlog = int(min(LIVE, max(self._executor.size, self._executor.size * BACKLOG / seconds)))
-        return min(BATCH, LIVE - live, backlog - self._executor.pending)
+        return min(LIVE - live, backlog - self._executor.pending)
 
     async def _look(self) -> float:
         """One look at the queue; the seconds until the next."""
@@ -146,7 +151,7 @@ class Claimer:
             await self._give_back()
         if self._alone_at is not None and monotonic() >= self._alone_at:
             return await self._suspect()
-        room = self._room()
+        room = min(BATCH, self.room())
         if room <= 0:
             return 0.005
         if self._due_at is not None and self._clock.until(self._due_at) == 0:
@@ -237,9 +242,13 @@ class Claimer:
 
     async def _give_back(self) -> None:
         """After a lost answer: what this session owns and was not given is for whoever claims next."""
+        if self._runner.adoption.pending():
+            return  # some of it may be on its way here
         session = await self._session.renew(self._link)
         if session is not None:
             owned = await self._link.call(claims.owned(session))
+            if self._runner.adoption.pending():
+                return
             await self._link.call(claims.release(session, [run for run in owned if not self._runner.holds(run)]))
         self._unknown = False
 

@@ -10,9 +10,11 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from collections.abc import Set as AbstractSet
 from datetime import datetime
 from typing import Protocol, TypeAlias
+from uuid import UUID
 
 import attrs
 
@@ -43,7 +45,9 @@ Landed: TypeAlias = tuple[list[Part], FlushResult]
 class Told(Protocol):
     """Who is told what was committed: the runner."""
 
-    def committed(self, parts: Sequence[tuple[Part, int | None]], now: datetime) -> None: ...
+    def committed(
+        self, parts: Sequence[tuple[Part, int | None]], now: datetime, adopted: AbstractSet[UUID] = frozenset()
+    ) -> None: ...
 
     def disowned(self, run: LiveRun) -> None: ...
 
@@ -51,7 +55,9 @@ class Told(Protocol):
 class Committer:
     """Takes the parts of dirty runs and makes them durable."""
 
-    def __init__(self, link: Link, session: SessionHolder, told: Told) -> None:
+    def __init__(self, link: Link, session: SessionHolder, told: Told, lost_track: Callable[[], None]) -> None:
+        """`lost_track` says that this session may own runs that nobody here knows."""
+        self._lost_track = lost_track
         self._link = link
         self._session = session
         self._told = told
@@ -179,7 +185,7 @@ class Committer:
                 if entry.delay is not None:
                     entry.due_at, entry.delay = due[run.run_id, entry.index], None
             told.append((part, status))
-        self._told.committed(told, now)
+        self._told.committed(told, now, result.adopted)
 
     async def _settle_unknown(self, parts: list[Part]) -> list[Part]:
         """After a lost answer: tell of the parts that did land, and give back those that did not.
@@ -222,6 +228,8 @@ class Committer:
             )
         status = stored.status if stored is not None else Status.CANCELLED
         landed = None if ours else status if status != Status.RUNNING else Status.READY
+        if part.children:
+            self._lost_track()
         self._told.committed([(part, landed)], self._session.clock.now())
         return True
 

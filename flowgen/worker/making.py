@@ -6,6 +6,7 @@ import logging
 import os
 from collections.abc import Callable, Mapping
 from datetime import datetime
+from functools import lru_cache
 from typing import Any
 
 from flowgen.app import App
@@ -103,7 +104,7 @@ class Maker:
             root_id=parent.root_id,
             depth=parent.depth + 1,
             detached=isinstance(command, Start) and options.detached,
-            trigger=codec.encode({"kind": "invoke", "name": parent.name}),
+            trigger=_invoked_by(parent.name),
         )
 
     def schedule(self, request: ScheduleRequest) -> ScheduleChange:
@@ -129,6 +130,11 @@ class Maker:
     def _write(self, level: str, message: str, fields: Mapping[str, Any], error: BaseException | None) -> None:
         exc_info: Any = True if level == "exception" else error
         self._log.log(_LEVELS[level], message, exc_info=exc_info, extra={"flowgen": dict(fields)})
+
+
+@lru_cache(256)
+def _invoked_by(name: str) -> str:
+    return codec.encode({"kind": "invoke", "name": name})
 
 
 def _trigger(text: str | None) -> Trigger:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -29,6 +30,7 @@ from flowgen.core.decision import (
 from flowgen.core.entries import Entry, Message
 from flowgen.core.states import Request, Status
 from flowgen.postgres.rows import ClaimedRun, Owned, RunAction
+from flowgen.worker.adoption import Adoption
 from flowgen.worker.cache import Cache
 from flowgen.worker.executor import RunningCall
 from flowgen.worker.live import LiveRun, Part
@@ -47,9 +49,10 @@ SUSPECT = 2
 class Runner:
     """The live runs of one session, and a bounded cache of executions that wait."""
 
-    def __init__(self, agents: Agents, maker: Maker) -> None:
+    def __init__(self, agents: Agents, maker: Maker, adoption: Adoption) -> None:
         self.agents = agents
         self.maker = maker
+        self.adoption = adoption
         self.live: dict[UUID, LiveRun] = {}
         self._accepted: deque[tuple[ClaimedRun, LiveRun | None]] = deque()
         self._arrived = asyncio.Event()
@@ -169,7 +172,11 @@ class Runner:
             elif decision.finish is None:
                 self.agents.attacher.submit(run, self.maker.child(run, apart[entry.key]), entry)
         run.consumed += decision.consumed
-        run.children += [self.maker.child(run, child) for child in decision.children if child.key not in apart]
+        if decision.children:
+            children = [self.maker.child(run, child) for child in decision.children if child.key not in apart]
+            if not self.draining:
+                self.adoption.mark(run, children)
+            run.children += children
         run.schedules += [self.maker.schedule(request) for request in decision.schedules]
         if decision.checkpoint is not None:
             run.prologue = decision.checkpoint
@@ -238,20 +245,27 @@ class Runner:
 
     # commits
 
-    def committed(self, parts: Sequence[tuple[Part, int | None]], now: datetime) -> None:
+    def committed(
+        self, parts: Sequence[tuple[Part, int | None]], now: datetime, adopted: AbstractSet[UUID] = frozenset()
+    ) -> None:
         """These parts are durable since `now`: deliver their entries.
 
-        With each stands the status of its run, when its row was updated.
+        With each stands the status of its run, when its row was updated. `adopted` are children that are ours.
         """
+        ours: list[ClaimedRun] = []
         with self.agents.watchdog.many():
             for part, landed in parts:
+                if part.children:
+                    ours += self.adoption.landed(part, adopted, now)
                 self._committed(part, landed, now)
+        if ours:
+            self.accept([(claimed, None) for claimed in ours])
 
     def _committed(self, part: Part, landed: int | None, now: datetime) -> None:
         run = part.run
         run.sending = False
         run.skips = 0
-        if part.children:
+        if part.children and not all(child.owned for child in part.children):
             self.agents.poke()
         if run.gone:
             return
@@ -289,6 +303,7 @@ class Runner:
         """The run is another session's: somebody took it although the lease still held here."""
         self.agents.log.warning("%s (%s) is owned elsewhere; it is dropped here", run.claimed.name, run.run_id)
         self._drop(run)
+        self.adoption.forget(run)
         if self.live.get(run.run_id) is run:
             del self.live[run.run_id]
 
@@ -356,6 +371,7 @@ class Runner:
             if revived is not None:
                 revived.execution.close()
         self._accepted.clear()
+        self.adoption.clear()
         self.cache.drop()
         self.agents.timers.clear()
 

@@ -21,6 +21,7 @@ from flowgen.core.settings import Settings
 from flowgen.errors import DatabaseError, LeaseLost
 from flowgen.postgres import claims, database, inbox, notifications, schedules, workers
 from flowgen.postgres.rows import Session
+from flowgen.worker.adoption import Adoption
 from flowgen.worker.attacher import Attacher
 from flowgen.worker.claimer import Claimer
 from flowgen.worker.clock import DatabaseClock, monotonic
@@ -198,8 +199,9 @@ class Worker:
             wake_at=self._wake_at,
         )
         maker = Maker(self.app, services, self.settings, clock.now)
-        self.runner = runner = Runner(agents, maker)
-        self._committer = Committer(flush, holder, runner)
+        adoption = Adoption(self.app.definitions, self._queues)
+        self.runner = runner = Runner(agents, maker, adoption)
+        self._committer = Committer(flush, holder, runner, lambda: self._claimer.lost_track())
         self._transactor = Transactor(
             self._connect, self.schema, holder, executor, control, runner.committed, self._committer.mark
         )
@@ -209,6 +211,7 @@ class Worker:
         agents.transactor = self._transactor
         self._executor = executor
         self._claimer = Claimer(self._link("claim"), holder, clock, self.settings, self._queues, runner, executor)
+        adoption.room = self._claimer.room
         self._scheduler = Scheduler(control, holder, self._claimer.poke)
         self._janitor = Janitor(control, holder, self.settings, self._claimer, self._scheduler)
         self._heartbeat = Heartbeat(

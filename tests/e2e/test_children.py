@@ -26,6 +26,7 @@ from flowgen import (
 from flowgen.client.queries import RunQuery
 from flowgen.client.sync import Client
 from flowgen.testing.workers import Workers
+from flowgen.worker.claimer import LIVE
 from tests.waiting import eventually
 
 
@@ -269,3 +270,50 @@ def test_a_thousand_children_of_one_parent_are_joined(
 
     flowgen_worker(app)
     assert flowgen_client.start(parent, 1000).result(timeout=60) == sum(n * n for n in range(1000))
+
+
+def test_a_worker_adopts_children_for_half_of_its_room_and_no_more(
+    app: App, flowgen_client: Client, flowgen_worker: Workers, db: Any
+) -> None:
+    @app.workflow
+    def child(n: int) -> Flow[int]:
+        yield from ()
+        return n
+
+    @app.workflow
+    def parent(count: int) -> Flow[int]:
+        return len((yield from Gather(*[Invoke(child, n) for n in range(count)])))
+
+    flowgen_worker(app)
+    assert flowgen_client.start(parent, 5000).result(timeout=60) == 5000
+    adopted = db.execute(
+        "select count(*) filter (where started_at = created_at), count(*) from flowgen.run where name = 'child'"
+    ).fetchone()
+    assert 1000 < adopted[0] <= LIVE // 2
+    assert adopted[1] == 5000
+
+
+def test_a_child_of_a_queue_or_definition_that_its_worker_does_not_serve_is_not_adopted(
+    app: App, flowgen_client: Client, flowgen_worker: Workers, db: Any
+) -> None:
+    other = App()
+
+    def child(n: int) -> Flow[int]:
+        yield from ()
+        return n
+
+    here = app.workflow(name="here", queue="elsewhere")(child)
+    other.workflow(name="here", queue="elsewhere")(child)
+    other.workflow(name="there")(child)
+
+    @app.workflow
+    def parent() -> Flow[list[int]]:
+        return list((yield from Gather(Invoke(here, 1), Invoke("there", 2))))
+
+    run = flowgen_client.start(parent)
+    flowgen_worker(app, queues=["default"])
+    eventually(lambda: db.execute("select count(*) from flowgen.run where parent_id is not null").fetchone()[0] == 2)
+    owners = db.execute("select count(*) from flowgen.run where parent_id is not null and claim > 0").fetchone()
+    assert owners == (0,)
+    flowgen_worker(other)
+    assert run.result(timeout=20) == [1, 2]

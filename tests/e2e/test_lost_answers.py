@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from flowgen import App, Flow, Gather, Retry, Settings, Sleep, Step, Transaction
+from flowgen import App, Flow, Gather, Invoke, Retry, Settings, Sleep, Step, Transaction
 from flowgen.client.sync import Client
 from flowgen.errors import DatabaseError
 from flowgen.postgres import embedded
@@ -90,6 +90,30 @@ def test_a_flush_that_was_not_answered_is_read_back(
     assert flowgen_client.start(two).result(timeout=10) == [1, 2]
     assert calls == [1, 2]
     assert len(wire.swallowed) >= 2
+
+
+def test_children_whose_adoption_was_not_answered_go_on(
+    app: App, flowgen_client: Client, flowgen_worker: Workers, wire: Wire
+) -> None:
+    calls: list[int] = []
+
+    def noted(n: int) -> int:
+        calls.append(n)
+        return n
+
+    @app.workflow
+    def child(n: int) -> Flow[int]:
+        return (yield from Step(noted, n))
+
+    @app.workflow
+    def parent() -> Flow[list[int]]:
+        wire.swallow.add("flush flush")
+        return list((yield from Gather(*[Invoke(child, n) for n in range(20)])))
+
+    flowgen_worker(app, lease=60)
+    assert flowgen_client.start(parent).result(timeout=20) == list(range(20))
+    assert sorted(calls) == list(range(20))
+    assert wire.swallowed
 
 
 def test_a_program_waits_for_a_server_that_restarts(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from flowgen.core.branches import Ended, Leaf
 from flowgen.core.commands import Invoke, RunRef, Start, Wait
 from flowgen.core.decision import ChildStart, more
 from flowgen.core.definitions import Definition
-from flowgen.core.entries import Entry, EntryKind, Message, OutcomeKind
+from flowgen.core.entries import Entry, EntryKind, OutcomeKind
 from flowgen.core.failures import failure_from_json
 from flowgen.core.ids import uuid7, uuid_of_id
 from flowgen.core.inputs import encode_input
@@ -48,7 +48,7 @@ def ask_invoke(leaf: Leaf, command: Invoke[Any], asking: Asking) -> None:
             EntryKind.CHILD,
             leaf.key,
             leaf.fingerprint,
-            value=json.dumps(str(run_id)),
+            value=f'"{run_id}"',
             delay=command.options.timeout,
         )
         asking.record(leaf, made)
@@ -71,39 +71,52 @@ def ask_wait(leaf: Leaf, command: Wait[Any], asking: Asking) -> None:
     ):
         asking.record(leaf, Entry(-1, EntryKind.ARMED, leaf.key, leaf.fingerprint, delay=command.options.timeout))
         return
-    _ask_for_end(leaf, command.ref.key, command.ref.run_id, command.options.on_timeout, asking)
+    _ask_for_end(leaf, command.ref.key, str(command.ref.run_id), command.options.on_timeout, asking)
 
 
-def _ask_for_end(leaf: Leaf, message_key: str, child: UUID, on_timeout: str, asking: Asking) -> None:
+def _ask_for_end(leaf: Leaf, message_key: str, child: str, on_timeout: str, asking: Asking) -> None:
     messages = asking.mailbox.get(message_key, [])
     due_at = asking.state.armed_at
-    message = next((message for message in messages if _is_of(message, child)), None)
+    message = None
+    for each in messages:
+        status, value, run_id = _told(each.payload)
+        # A key is used again in the next segment: the child of the same key there is another one.
+        if run_id is None or run_id == child:
+            message = each
+            break
     if message is not None:
         if isinstance(leaf.command, Invoke):
             messages.remove(message)
             asking.decision.consumed = more(asking.decision.consumed, message.id)
         # What Wait was told stays in the inbox, for a second Wait and for a retry, until the run ends.
-        asking.record(leaf, _end(leaf, message))
+        asking.record(leaf, outcome(leaf, status, value))
     elif due_at is not None and due_at <= asking.now:
         if on_timeout == "cancel":
-            asking.decision.cancel_children = more(asking.decision.cancel_children, child)
+            asking.decision.cancel_children = more(asking.decision.cancel_children, UUID(child))
         asking.record(leaf, outcome(leaf, OutcomeKind.TIMEOUT, None))
     else:
         asking.wait(leaf, due_at, message_key)
 
 
-def _is_of(message: Message, child: UUID) -> bool:
-    """A key is used again in the next segment: the child of the same key there is another one."""
-    run_id = json.loads(message.payload).get("run_id")
-    return run_id is None or run_id == str(child)
+_COMPLETED = '{"status":"completed","output":'
+_OF = ',"run_id":"'
 
 
-def _end(leaf: Leaf, message: Message) -> Entry:
-    end = json.loads(message.payload)
-    if end["status"] == "completed":
-        return outcome(leaf, OutcomeKind.VALUE, json.dumps(end.get("output"), separators=(",", ":")))
-    status = OutcomeKind.CANCELLATION if end["status"] == "cancelled" else OutcomeKind.FAILURE
-    return outcome(leaf, status, json.dumps(end.get("error"), separators=(",", ":")))
+def _told(payload: str) -> tuple[OutcomeKind, str, str | None]:
+    """What a message says of a child: how it ended, the JSON of its output or error, and its run_id if it says that.
+
+    The store writes the parts in one order, so that an output is taken out as it stands, without being read.
+    """
+    tail = len(payload) - 38
+    if payload.startswith(_COMPLETED) and payload.startswith(_OF, tail - len(_OF)):
+        return OutcomeKind.VALUE, payload[len(_COMPLETED) : tail - len(_OF)], payload[tail:-2]
+    end = json.loads(payload)
+    status = _STATUSES.get(end["status"], OutcomeKind.FAILURE)
+    part = "output" if status is OutcomeKind.VALUE else "error"
+    return status, json.dumps(end.get(part), separators=(",", ":")), end.get("run_id")
+
+
+_STATUSES = {"completed": OutcomeKind.VALUE, "cancelled": OutcomeKind.CANCELLATION}
 
 
 def answer_start(leaf: Leaf, command: Start[Any], entry: Entry) -> Ended:
