@@ -126,6 +126,8 @@ _write: Final = _make_writer()
 def to_text(tree: Any) -> str:
     """Write a tree as compact JSON, key order kept. Raises Refused with the path to what JSON cannot hold."""
     try:
+        if type(tree) is int:
+            return int.__repr__(tree)
         text = _write(tree)
     except (ValueError, RecursionError):
         _diagnose(tree, 1)

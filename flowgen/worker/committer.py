@@ -67,7 +67,7 @@ class Committer:
 
     def mark(self, run: LiveRun) -> None:
         """The run has something to commit; nothing happens while a part of it is on its way."""
-        if not run.marked and not run.sending and run.dirty:
+        if not run.marked and not run.sending and (run.entries or run.update is not None):
             run.marked = True
             if not self._dirty:
                 self._wake.set()

@@ -15,6 +15,7 @@ from typing_extensions import TypeVar
 from flowgen.core.commands.command import Command, given_name, set_field, shown_call
 from flowgen.core.definitions import Definition, is_definition
 from flowgen.core.durations import Duration
+from flowgen.core.fingerprint import args_hash
 from flowgen.core.functions import Flavour, Function, describe
 from flowgen.core.options import StepOptions, step_options
 from flowgen.core.retry import Retry
@@ -63,6 +64,11 @@ class _Call(Command[T_co]):
     @property
     def arguments(self) -> Mapping[str, Any]:
         return self.function.binder.bind(self.args, dict(self.kwargs) if self.kwargs else {})
+
+    def fingerprint(self) -> str:
+        # As the other commands have it, but one call deep: it is made for each step, and again in each replay.
+        bound = self.function.binder.bind(self.args, dict(self.kwargs) if self.kwargs else {})
+        return f"{self.kind}:{self.target}:{args_hash(bound)}"
 
     def _shown(self) -> list[str]:
         return shown_call(self.target or repr(self.fn), self.args, self.kwargs)

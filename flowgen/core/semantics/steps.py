@@ -86,10 +86,8 @@ def settle(leaf: Leaf, result: Result, state: CommandState, facts: RunFacts) -> 
     command: Step[Any] | Transaction[Any] = leaf.command  # type: ignore[assignment]  # only these make calls
     attempt = state.attempts + 1
     if isinstance(result, Returned):
-        what = f"the result of {leaf.key}"
         try:
-            text = codec.encode(result.value, command.function.result_type, what=what)
-            codec.check_size(text, what=what, limit=facts.max_payload)
+            text = _encoded(leaf, result.value, command.function.result_type, facts.max_payload)
         except CodecError as refused:
             return final(leaf, refused, attempt)
         return Entry(
@@ -102,6 +100,16 @@ def settle(leaf: Leaf, result: Result, state: CommandState, facts: RunFacts) -> 
         return final(leaf, error, attempt, timed_out=isinstance(result, TimedOut))
     text = failure_to_json(failure_from(error))
     return Entry(-1, EntryKind.ATTEMPT, leaf.key, leaf.fingerprint, attempt=attempt, value=text, delay=wait)
+
+
+def _encoded(leaf: Leaf, value: object, annotation: Any, limit: int) -> str:
+    try:
+        text = codec.encode(value, annotation)
+    except CodecError:
+        text = codec.encode(value, annotation, what=f"the result of {leaf.key}")  # the error that names it
+    if len(text) * 4 > limit:  # a character has at most 4 bytes
+        codec.check_size(text, what=f"the result of {leaf.key}", limit=limit)
+    return text
 
 
 def final(leaf: Leaf, error: BaseException, attempt: int, *, timed_out: bool = False) -> Entry:
@@ -128,9 +136,11 @@ def _timed_out(leaf: Leaf, result: TimedOut) -> StepTimedOut:
 
 def answer(leaf: Leaf, command: Step[Any] | Transaction[Any], entry: Entry) -> Ended:
     if entry.status == OutcomeKind.VALUE:
-        return Ended(
-            codec.decode(entry.value or "null", command.function.result_type, what=f"the result of {leaf.key}")
-        )
+        text, annotation = entry.value or "null", command.function.result_type
+        try:
+            return Ended(codec.decode(text, annotation))
+        except CodecError:
+            return Ended(codec.decode(text, annotation, what=f"the result of {leaf.key}"))  # the error that names it
     failure = failure_from_json(entry.value or "null")
     attempts = entry.attempt or 1
     tried = f"{leaf.key} failed after {attempts} attempt{'s' if attempts != 1 else ''}: {failure}"
