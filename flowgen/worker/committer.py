@@ -32,7 +32,7 @@ __all__ = ["AGAIN", "REFUSED", "ROWS", "Committer", "Told"]
 
 ROWS = 1000
 """Rows of one flush at the most, a single run's part aside."""
-AT_ONCE = 100
+AT_ONCE = 200
 """Runs that go on before the event loop looks whether something has arrived."""
 
 AGAIN = ("40001", "40P01")

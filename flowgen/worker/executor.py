@@ -222,6 +222,7 @@ class Executor:
 
     def _ended(self, running: RunningCall, value: Any, error: BaseException | None) -> None:
         self.pending -= 1
+        running.task = None  # its context knows the call
         if running.begun_at is not None:
             self.mean_seconds += 0.05 * (monotonic() - running.begun_at - self.mean_seconds)
         if running.over:

@@ -40,7 +40,7 @@ from flowgen.worker.updates import ending, hanging_up, poison, update
 
 __all__ = ["Runner"]
 
-AT_ONCE = 100
+AT_ONCE = 200
 """Runs that are taken before the event loop looks whether something has arrived."""
 SUSPECT = 2
 """Recoveries without progress after which a run is claimed only alone."""
