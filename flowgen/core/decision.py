@@ -46,10 +46,20 @@ class FunctionCall:
     key: str
     command: Step[Any] | Transaction[Any]
     attempt: int
-    max_attempts: int
-    timeout: timedelta | None = None
-    config: Mapping[str, Any] = attrs.field(factory=dict)
     not_before: datetime | None = None
+
+    @property
+    def max_attempts(self) -> int:
+        return self.command.retry.max_attempts
+
+    @property
+    def timeout(self) -> timedelta | None:
+        """Start to close, of each attempt."""
+        return self.command.timeout
+
+    @property
+    def config(self) -> Mapping[str, Any]:
+        return self.command.config
 
 
 @attrs.frozen

@@ -54,8 +54,8 @@ class Execution:
 
     __slots__ = (
         "__weakref__", "_asking", "_begun", "_cancel_asked", "_delivering", "_driver", "_heard", "_input", "_mailbox",
-        "_orders", "_orphans", "_states", "_waiting", "context", "deadline", "definition", "facts", "finish", "history",
-        "problem", "view",
+        "_orders", "_orphans", "_states", "context", "deadline", "definition", "facts", "finish", "history",
+        "problem", "view", "waiting",
     )  # fmt: skip
 
     def __init__(
@@ -95,7 +95,8 @@ class Execution:
         self._heard: set[int] = set()
         self._orders: list[Message] = []
         self._orphans: list[UUID] = []
-        self._waiting = Waiting()
+        self.waiting = Waiting()
+        """The commands that wait for a time or a message. Read only."""
         # Recorded by an earlier owner: it is delivered with the rest of the history, and not asked for again.
         self._cancel_asked = bool(history.ordered) and any(map(_is_cancellation, history.ordered))
         self._begun = False
@@ -167,7 +168,7 @@ class Execution:
                 self._orders.append(message)
                 continue
             self._mailbox.setdefault(message.key, []).append(message)
-            self._driver.fresh.extend(self._waiting.listening_to(message.key))
+            self._driver.fresh.extend(self.waiting.listening_to(message.key))
 
     def cancel(self, reason: str | None = None) -> Decision:
         """The run is to be cancelled: commit the decision's entry, then deliver it; `Cancelled` is thrown in there."""
@@ -193,19 +194,14 @@ class Execution:
         return self._cancel_asked
 
     @property
-    def waiting(self) -> bool:
-        """Whether a command waits for a time or a message."""
-        return bool(self._waiting.leaves)
-
-    @property
     def due_at(self) -> datetime | None:
         """The earliest time that a command waits for."""
-        return self._waiting.due_at
+        return self.waiting.due_at
 
     @property
     def busy(self) -> bool:
         """Whether a call or a commit is under way."""
-        return len(self._driver.leaves) > len(self._waiting.leaves)
+        return len(self._driver.leaves) > len(self.waiting.leaves)
 
     @property
     def prologue(self) -> int | None:
@@ -291,14 +287,14 @@ class Execution:
             return
         self._states.setdefault(entry.key, CommandState()).note(entry, replayed)
         if leaf.phase is not Phase.NEW:
-            self._waiting.forget(leaf)
+            self.waiting.forget(leaf)
             leaf.phase = Phase.NEW
             self._driver.fresh.append(leaf)
 
     # questions
 
     def _ask(self, now: datetime, decision: Decision) -> None:
-        driver, waiting = self._driver, self._waiting
+        driver, waiting = self._driver, self.waiting
         if waiting.leaves:
             driver.fresh.extend(waiting.due(now))
         if not driver.fresh:
@@ -321,7 +317,7 @@ class Execution:
 
     def _cut(self, leaf: Leaf, decision: Decision) -> None:
         """A leaf whose branch was cancelled: nobody wants its outcome."""
-        self._waiting.forget(leaf)
+        self.waiting.forget(leaf)
         if leaf.phase is Phase.CALLING:
             decision.aborts = more(decision.aborts, leaf.key)
         state = self._states.pop(leaf.key, None)
@@ -332,7 +328,7 @@ class Execution:
     def _hang_up(self) -> Waits | None:
         if not self._driver.leaves or self.busy:
             return None
-        return Waits(self._waiting.due_at, self._waiting.messages(all_of=self._driver.joins_all))
+        return Waits(self.waiting.due_at, self.waiting.messages(all_of=self._driver.joins_all))
 
     # ends
 

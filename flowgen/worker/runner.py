@@ -158,7 +158,7 @@ class Runner:
             self._call(run, call)
         if decision.hang_up is not None and not run.sending and not run.entries:
             run.update = hanging_up(run, decision.hang_up)
-        if run.deadline is not None or run.execution.waiting:
+        if run.deadline is not None or run.execution.waiting.leaves:
             self._arm(run)
         if run.update is not None or run.entries:
             self.agents.committer.mark(run)

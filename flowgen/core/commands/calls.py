@@ -7,6 +7,7 @@ however the arguments were spelled, equal calls are equal commands, for they are
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine, Mapping
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Self, overload
 
 import attrs
@@ -18,7 +19,7 @@ from flowgen.core.durations import Duration
 from flowgen.core.fingerprint import args_hash
 from flowgen.core.functions import Flavour, Function, describe
 from flowgen.core.options import StepOptions, step_options
-from flowgen.core.retry import Retry
+from flowgen.core.retry import DEFAULT_STEP, Retry
 from flowgen.core.states import RunKind
 from flowgen.errors import DefinitionError
 
@@ -60,6 +61,26 @@ class _Call(Command[T_co]):
                 f"{type(self).__name__} of {self.fn!r}: it has no name of its own, give it .opts(name=)"
             )
         return target
+
+    @property
+    def retry(self) -> Retry:
+        """The retry policy: the command's, else the task's, else the default."""
+        own, fn = self.options.retry, self.fn
+        if own is not None:
+            return own
+        return fn.options.retry if isinstance(fn, Definition) else DEFAULT_STEP
+
+    @property
+    def timeout(self) -> timedelta | None:
+        """Start to close: the command's, else the task's."""
+        own, fn = self.options.timeout, self.fn
+        return fn.options.timeout if own is None and isinstance(fn, Definition) else own
+
+    @property
+    def config(self) -> Mapping[str, Any]:
+        """The command's over the task's."""
+        own, fn = self.options.config, self.fn
+        return {**fn.options.config, **own} if isinstance(fn, Definition) else own
 
     @property
     def arguments(self) -> Mapping[str, Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any
 
@@ -12,12 +11,11 @@ from flowgen.core import codec
 from flowgen.core.branches import Ended, Leaf, Phase
 from flowgen.core.commands import Step, Transaction
 from flowgen.core.decision import FunctionCall, Raised, Result, Returned, TimedOut
-from flowgen.core.definitions import Definition
 from flowgen.core.entries import Entry, EntryKind, OutcomeKind
 from flowgen.core.facts import RunFacts
 from flowgen.core.failures import failure_from, failure_from_json, failure_to_json
 from flowgen.core.history import CommandState
-from flowgen.core.retry import DEFAULT_STEP, Retry, next_wait
+from flowgen.core.retry import next_wait
 from flowgen.core.semantics.asking import Asking, outcome
 from flowgen.errors import (
     CodecError,
@@ -30,27 +28,10 @@ from flowgen.errors import (
     StepTimedOut,
 )
 
-__all__ = ["NEAR", "answer", "ask", "final", "is_permanent", "policy", "settle"]
+__all__ = ["NEAR", "answer", "ask", "final", "is_permanent", "settle"]
 
 NEAR = timedelta(seconds=5)
 """A wait for the next attempt that is shorter keeps the lease; a longer one hangs up."""
-
-
-def policy(command: Step[Any] | Transaction[Any]) -> Retry:
-    """The retry policy: the command's, else the task's, else the default."""
-    if command.options.retry is not None:
-        return command.options.retry
-    return command.fn.options.retry if isinstance(command.fn, Definition) else DEFAULT_STEP
-
-
-def terms(command: Step[Any] | Transaction[Any]) -> tuple[int, timedelta | None, Mapping[str, Any]]:
-    """How often it is tried at the most, its timeout and its configuration: the command's, else the task's."""
-    own, fn = command.options, command.fn
-    if not isinstance(fn, Definition):
-        return (own.retry or DEFAULT_STEP).max_attempts, own.timeout, own.config
-    task = fn.options
-    config = {**task.config, **own.config} if own.config else task.config
-    return (own.retry or task.retry).max_attempts, own.timeout or task.timeout, config
 
 
 def ask(leaf: Leaf, command: Step[Any] | Transaction[Any], asking: Asking) -> None:
@@ -69,7 +50,7 @@ def ask(leaf: Leaf, command: Step[Any] | Transaction[Any], asking: Asking) -> No
         asking.record(leaf, Entry(-1, EntryKind.STARTED, leaf.key, leaf.fingerprint, attempt=attempt))
         return
     leaf.phase = Phase.CALLING
-    asking.decision.calls.append(FunctionCall(leaf.key, command, attempt, *terms(command), not_before))
+    asking.decision.calls.append(FunctionCall(leaf.key, command, attempt, not_before))
 
 
 def _interrupted(leaf: Leaf, attempt: int, asking: Asking) -> None:
@@ -93,7 +74,7 @@ def settle(leaf: Leaf, result: Result, state: CommandState, facts: RunFacts) -> 
         return Entry(
             -1, EntryKind.OUTCOME, leaf.key, leaf.fingerprint, OutcomeKind.VALUE, attempt, text, None, None, leaf.named
         )
-    retry = policy(command)
+    retry = command.retry
     error = result.error if isinstance(result, Raised) else _timed_out(leaf, result)
     wait = next_wait(retry, error, attempt, f"{facts.uuid}/{leaf.key}")
     if wait is None:
