@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import TypeAlias
 
-from benchmarks import bulk, startup
+from benchmarks import bulk, profile, startup
 from benchmarks.measure import BenchmarkError, Cost, Outcome, Stage, Workers
 from benchmarks.processes import memory_of, sampled
 from benchmarks.sizes import Sizes
@@ -234,4 +234,5 @@ CASES: dict[str, Case] = {
     "W11": w11,
     "memory": memory,
     "start-up": startup.startup,
+    "profile": profile.profile,
 }

@@ -71,6 +71,11 @@ GOALS = (
     Goal("start_import", "start-up", "`import flowgen`", "ms"),
     Goal("start_worker", "start-up", "worker ready, migrated database", "ms"),
     Goal("start_help", "start-up", "`flowgen --help`", "ms"),
+    *(
+        Goal(f"profile_{key}_{room}", "profile", f"{name}: part of a worker's CPU time in {room}", "%")
+        for key, name in (("w2", "W2"), ("w3", "W3"))
+        for room in ("core", "worker", "postgres", "psycopg", "asyncio", "user", "other")
+    ),
 )
 
 
@@ -106,6 +111,10 @@ _DEFINITIONS = {
     "W11": "W3 with async step functions.",
     "memory": "Four times {long_drain:,} no-op runs drained by one worker; the slope of its resident memory over the "
     "later half, by least squares.",
+    "profile": "W2 and W3 once more with a sampler in the worker: a sample each 4 ms of CPU time, by the room of the "
+    "function that the main thread is in. core: the interpreter, commands, codec, fingerprints; worker: the runner, "
+    "the committer, calls; postgres: statements, parameters, rows; asyncio: the event loop, and what the threads of "
+    "the step functions take while it waits for them; other: the standard library.",
     "start-up": "`import flowgen` within Python; from the spawn of a worker process until its session is registered; "
     "`flowgen --help` from spawn to end.",
 }

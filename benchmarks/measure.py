@@ -8,6 +8,7 @@ workers that it started are gone when its block ends.
 from __future__ import annotations
 
 import contextlib
+import os
 import shutil
 import tempfile
 import time
@@ -123,6 +124,10 @@ class Workers:
         if not all(each.alive for each in self.processes):
             raise BenchmarkError(f"a worker died:\n{self.stage.log.read_text(errors='replace')[-3000:]}")
 
+    def signal(self, number: int) -> None:
+        for each in self.processes:
+            os.kill(each.pid, number)
+
     def backends(self) -> set[int]:
         """The server processes of the workers' connections."""
         return set(self.stage.one(_BACKENDS, ["^flowgen (?!client)"])[0] or ())
@@ -165,13 +170,24 @@ class Stage:
         self.conn.execute("CHECKPOINT")
 
     @contextlib.contextmanager
-    def workers(self, count: int = 1, *, definitions: int = 0, warm: bool = True) -> Iterator[Workers]:
-        """Worker processes, ready and (unless told otherwise) warmed up, stopped at the end of the block."""
+    def workers(
+        self, count: int = 1, *, definitions: int = 0, warm: bool = True, profile: Path | None = None
+    ) -> Iterator[Workers]:
+        """Worker processes, ready and (unless told otherwise) warmed up, stopped at the end of the block.
+
+        `profile` is where a worker leaves its profile: see `profile.sample_into`.
+        """
         found = Workers(self, [])
         try:
             for _ in range(count):
                 found.processes.append(
-                    WorkerProcess.start(self.url, self.log, concurrency=self.concurrency, definitions=definitions)
+                    WorkerProcess.start(
+                        self.url,
+                        self.log,
+                        concurrency=self.concurrency,
+                        definitions=definitions,
+                        profile=profile,
+                    )
                 )
             self._wait_ready(found)
             if warm:
@@ -236,6 +252,15 @@ class Stage:
                 raise BenchmarkError("the queue was not drained in time")
             found.check()
             time.sleep(LOOK)
+
+    def wait_for(self, path: Path, found: Workers) -> None:
+        """Wait until a worker has written this file."""
+        until = time.perf_counter() + IDLE_SECONDS
+        while not path.exists():
+            found.check()
+            if time.perf_counter() > until:
+                raise BenchmarkError(f"a worker has not written {path.name}")
+            time.sleep(0.01)
 
     def wait_idle(self, found: Workers) -> None:
         """Wait until every worker has said that it found nothing to do, and wants to be told of what comes."""

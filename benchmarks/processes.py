@@ -100,10 +100,20 @@ class WorkerProcess:
     log: IO[bytes]
 
     @classmethod
-    def start(cls, url: str, log: Path, *, concurrency: int | None = None, definitions: int = 0) -> WorkerProcess:
+    def start(
+        cls,
+        url: str,
+        log: Path,
+        *,
+        concurrency: int | None = None,
+        definitions: int = 0,
+        profile: Path | None = None,
+    ) -> WorkerProcess:
         command = [sys.executable, "-m", "benchmarks.workloads", url, "--definitions", str(definitions)]
         if concurrency is not None:
             command += ["--concurrency", str(concurrency)]
+        if profile is not None:
+            command += ["--profile", str(profile)]
         file = log.open("ab")
         environ = {name: value for name, value in os.environ.items() if not name.startswith("FLOWGEN_")}
         return cls(subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=file, stderr=file, env=environ), file)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import time
+from pathlib import Path
 
 import flowgen
 from flowgen import Flow, Gather, Invoke, Sleep, Step, task, workflow
@@ -115,7 +116,12 @@ def main() -> None:
     parser.add_argument("url")
     parser.add_argument("--concurrency", type=int, default=None)
     parser.add_argument("--definitions", type=int, default=0, help="copies of noop and ten to define besides")
+    parser.add_argument("--profile", type=Path, default=None, help="where to leave a profile")
     given = parser.parse_args()
+    if given.profile is not None:
+        from benchmarks.profile import sample_into  # it brings the whole measurement along
+
+        sample_into(given.profile)
     for plain, stepped in copies(given.definitions):
         workflow(name=plain)(noop.fn)
         workflow(name=stepped)(ten.fn)
