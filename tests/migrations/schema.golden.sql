@@ -184,7 +184,7 @@ FUNCTION clock()
 
 FUNCTION ended(asked uuid[])
     RETURNS TABLE(run_id uuid, status smallint, output text, error text)
-    s enable_seqscan=off, enable_hashjoin=off, enable_mergejoin=off
+    s search_path=pg_catalog, pg_temp, plan_cache_mode=force_generic_plan, enable_seqscan=off, enable_hashjoin=off, enable_mergejoin=off, jit=off
 
 FUNCTION finish_transaction(p_session uuid, p_epoch integer, p_token text, e_run uuid[], e_index integer[], e_facts integer[], e_key text[], e_fingerprint text[], e_attempt integer[], e_value text[], e_due timestamp with time zone[], e_delay interval[])
     RETURNS timestamp with time zone
@@ -240,7 +240,7 @@ FUNCTION start(name text, input json, id text, queue text, priority integer, del
 
 FUNCTION system_identifier()
     RETURNS bigint
-    s
+    v
 
 FUNCTION timeline()
     RETURNS text

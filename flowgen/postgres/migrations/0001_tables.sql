@@ -16,12 +16,13 @@
 CREATE FUNCTION {schema}.clock() RETURNS timestamptz LANGUAGE sql STABLE PARALLEL SAFE
 AS $function$ SELECT pg_catalog.statement_timestamp() $function$;
 
--- What a failover changes, and a restore: a session is valid on the server and timeline of its registration only.
+-- What a failover changes, and a restore: a session is valid on the server and timeline of its registration only. Both
+-- are expressions, volatile as what they call, so that a statement takes them in instead of calling a function.
 CREATE FUNCTION {schema}.timeline() RETURNS text LANGUAGE sql VOLATILE
 AS $function$ SELECT pg_catalog.substr(pg_catalog.pg_walfile_name(pg_catalog.pg_current_wal_lsn()), 1, 8) $function$;
 
-CREATE FUNCTION {schema}.system_identifier() RETURNS bigint LANGUAGE sql STABLE
-AS $function$ SELECT system_identifier FROM pg_catalog.pg_control_system() $function$;
+CREATE FUNCTION {schema}.system_identifier() RETURNS bigint LANGUAGE sql VOLATILE
+AS $function$ SELECT (pg_catalog.pg_control_system()).system_identifier $function$;
 
 CREATE TABLE {schema}.run (
     run_id uuid NOT NULL,

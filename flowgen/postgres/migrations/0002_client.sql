@@ -102,7 +102,8 @@ $function$;
 -- must be the index's also when it was made on an empty table.
 CREATE FUNCTION {schema}.ended(asked uuid[]) RETURNS TABLE (run_id uuid, status smallint, output text, error text)
 LANGUAGE plpgsql STABLE
-SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off
+SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_generic_plan
+SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET jit = off
 AS $function$
 #variable_conflict use_column
 BEGIN

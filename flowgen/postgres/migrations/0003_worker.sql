@@ -35,17 +35,18 @@ BEGIN
         RETURN NEXT;
         RETURN;
     END IF;
-    WITH written AS (
-        INSERT INTO {schema}.entry AS n
-            (run_id, recorded_at, due_at, index, attempt, kind, status, named, key, fingerprint, value)
-        SELECT e.run, at, coalesce(e.due, at + e.delay), e.index, e.attempt, e.facts & 15,
-            nullif(e.facts >> 4 & 15, 0), e.facts & 256 <> 0, e.key, e.fingerprint, e.value
-        FROM unnest(e_run, e_index, e_facts, e_key, e_fingerprint, e_attempt, e_value, e_due, e_delay)
-            AS e(run, index, facts, key, fingerprint, attempt, value, due, delay)
-        RETURNING n.run_id, n.index, n.due_at
-    )
-    SELECT array_agg(w.run_id), array_agg(w.index), array_agg(w.due_at) INTO due_run, due_index, due
-    FROM written w WHERE w.due_at IS NOT NULL;
+    INSERT INTO {schema}.entry
+        (run_id, recorded_at, due_at, index, attempt, kind, status, named, key, fingerprint, value)
+    SELECT e.run, at, coalesce(e.due, at + e.delay), e.index, e.attempt, e.facts & 15,
+        nullif(e.facts >> 4 & 15, 0), e.facts & 256 <> 0, e.key, e.fingerprint, e.value
+    FROM unnest(e_run, e_index, e_facts, e_key, e_fingerprint, e_attempt, e_value, e_due, e_delay)
+        AS e(run, index, facts, key, fingerprint, attempt, value, due, delay);
+    IF cardinality(e_due) > 0 OR cardinality(e_delay) > 0 THEN
+        SELECT array_agg(e.run), array_agg(e.index), array_agg(coalesce(e.due, at + e.delay))
+        INTO due_run, due_index, due
+        FROM unnest(e_run, e_index, e_due, e_delay) AS e(run, index, due, delay)
+        WHERE coalesce(e.due, at + e.delay) IS NOT NULL;
+    END IF;
     IF cardinality(c_run) > 0 THEN
         DELETE FROM {schema}.inbox i USING unnest(c_run, c_id) AS c(run, id)
         WHERE i.run_id = ANY (ARRAY[c.run]) AND i.id = c.id;
@@ -96,15 +97,16 @@ DECLARE
     urgency boolean[];
     counting boolean[];  -- whether it is in `r_letters`
     eager boolean;
-    wanted uuid[];    -- rows to lock before any is changed
+    wanted uuid[] := '{}';  -- rows to lock before any is changed
     patience text := current_setting('lock_timeout');
+    hurried text;
 BEGIN
     IF pg_current_xact_id_if_assigned() IS NOT NULL THEN
         RAISE EXCEPTION 'flowgen: a claim and a flush are a transaction each' USING ERRCODE = 'FG003';
     END IF;
     fenced := false;
     at := {schema}.clock();
-    PERFORM 1 FROM {schema}.worker w
+    SELECT p_eager AND NOT EXISTS (SELECT 1 FROM {schema}.waiter) INTO eager FROM {schema}.worker w
     WHERE w.worker_id = p_session AND w.epoch = p_epoch AND NOT w.dead AND w.lease_until > {schema}.clock()
         AND w.timeline = {schema}.timeline() AND w.system_identifier = {schema}.system_identifier()
     FOR KEY SHARE;
@@ -114,9 +116,12 @@ BEGIN
         RETURN;
     END IF;
 
-    eager := p_eager AND NOT EXISTS (SELECT 1 FROM {schema}.waiter);
-    wanted := CASE WHEN eager THEN ARRAY(SELECT DISTINCT p.run FROM unnest(r_parent) AS p(run) WHERE p.run IS NOT NULL)
-        ELSE r_run END;
+    IF NOT eager THEN
+        wanted := r_run;
+    ELSIF cardinality(r_parent) > 0 THEN
+        wanted := ARRAY(SELECT DISTINCT p.run FROM unnest(r_parent) AS p(run) WHERE p.run IS NOT NULL);
+    END IF;
+    IF cardinality(wanted) > 0 THEN
     SELECT array_agg(l.run_id), array_agg(l.run_id) FILTER (WHERE l.status < 7) INTO locked, live
     FROM (
         SELECT r.run_id, r.status FROM {schema}.run r WHERE r.run_id = ANY (wanted)
@@ -126,6 +131,7 @@ BEGIN
         SELECT array_agg(r.run_id ORDER BY r.run_id) INTO busy FROM {schema}.run r
         WHERE r.run_id = ANY (wanted)
             AND (locked IS NULL OR locked[width_bucket(r.run_id, locked)] IS DISTINCT FROM r.run_id);
+    END IF;
     END IF;
 
     -- Who waits without being the parent. A new waiter first locks the row of the run, so there is none from here on.
@@ -147,7 +153,7 @@ BEGIN
     END IF;
 
     IF eager THEN
-        PERFORM set_config('lock_timeout', '2ms', true);
+        hurried := set_config('lock_timeout', '2ms', true);
     END IF;
     WITH changed AS (
         UPDATE {schema}.run AS r SET
@@ -205,36 +211,46 @@ BEGIN
                     AND (parent IS NULL OR busy[width_bucket(parent, busy)] IS DISTINCT FROM parent)))
         ) u
         WHERE r.run_id = ANY (ARRAY[u.run]) AND r.owner IS NOT DISTINCT FROM p_session AND r.claim = u.claim
-        RETURNING r.run_id, r.status, r.mail, u.parent, u.parent_key, u.output, u.error, u.urgent
-    ), ends AS (
-        SELECT c.run_id, c.parent AS target, c.parent_key AS key, c.urgent, c.status, c.output, c.error, true AS counted
-        FROM changed c
-        WHERE c.status >= 7 AND c.parent IS NOT NULL AND live[width_bucket(c.parent, live)] = c.parent
-        UNION ALL
-        SELECT c.run_id, w.waiting_id, w.key, c.status <> 7, c.status, c.output, c.error, false
-        FROM changed c JOIN {schema}.waiter w ON w.run_id = ANY (ARRAY[c.run_id])
-        WHERE waiting IS NOT NULL AND c.status >= 7
-            AND waiting[width_bucket(w.waiting_id, waiting)] = w.waiting_id
-    ), told AS (
-        INSERT INTO {schema}.inbox (run_id, created_at, kind, key, payload)
-        SELECT e.target, at, 1, e.key, '{"status":"'
-            || CASE e.status WHEN 7 THEN 'completed","output":' || coalesce(e.output, 'null')
-                WHEN 8 THEN 'failed","error":' || coalesce(e.error, 'null')
-                ELSE 'cancelled","error":' || coalesce(e.error, 'null') END
-            || ',"run_id":"' || e.run_id || '"}'
-        FROM ends e
+        RETURNING r.run_id, r.status, r.mail
     )
     SELECT array_agg(c.run_id ORDER BY c.run_id), array_agg(c.status::integer ORDER BY c.run_id),
-        array_agg(c.run_id) FILTER (WHERE c.status >= 7 AND (c.mail > 0 OR watched)),
-        (SELECT array_agg(e.target) FROM ends e), (SELECT array_agg(e.urgent) FROM ends e),
-        (SELECT array_agg(e.counted) FROM ends e)
-    INTO landed, landed_status, ended, target, urgency, counting
+        array_agg(c.run_id) FILTER (WHERE c.status >= 7 AND (c.mail > 0 OR watched))
+    INTO landed, landed_status, ended
     FROM changed c;
     IF eager THEN
-        PERFORM set_config('lock_timeout', patience, true);
+        patience := set_config('lock_timeout', patience, true);
         IF EXISTS (SELECT 1 FROM {schema}.waiter) THEN
             RAISE EXCEPTION 'flowgen: somebody began to wait for a run' USING ERRCODE = '55P03';
         END IF;
+    END IF;
+
+    IF (live IS NOT NULL AND cardinality(r_parent) > 0) OR waiting IS NOT NULL THEN
+        WITH changed AS MATERIALIZED (
+            SELECT l.run_id, l.status, u.parent, u.parent_key, u.output, u.error, u.action & 16 <> 0 AS urgent
+            FROM unnest(r_run, r_action, r_output, r_error, r_parent, r_parent_key)
+                AS u(run, action, output, error, parent, parent_key)
+            CROSS JOIN LATERAL (SELECT u.run AS run_id, landed_status[width_bucket(u.run, landed)] AS status) l
+            WHERE landed[width_bucket(u.run, landed)] = u.run AND l.status >= 7
+        ), ends AS (
+            SELECT c.run_id, c.parent AS target, c.parent_key AS key, c.urgent, c.status, c.output, c.error,
+                true AS counted
+            FROM changed c
+            WHERE c.parent IS NOT NULL AND live[width_bucket(c.parent, live)] = c.parent
+            UNION ALL
+            SELECT c.run_id, w.waiting_id, w.key, c.status <> 7, c.status, c.output, c.error, false
+            FROM changed c JOIN {schema}.waiter w ON w.run_id = ANY (ARRAY[c.run_id])
+            WHERE waiting IS NOT NULL AND waiting[width_bucket(w.waiting_id, waiting)] = w.waiting_id
+        ), told AS (
+            INSERT INTO {schema}.inbox (run_id, created_at, kind, key, payload)
+            SELECT e.target, at, 1, e.key, '{"status":"'
+                || CASE e.status WHEN 7 THEN 'completed","output":' || coalesce(e.output, 'null')
+                    WHEN 8 THEN 'failed","error":' || coalesce(e.error, 'null')
+                    ELSE 'cancelled","error":' || coalesce(e.error, 'null') END
+                || ',"run_id":"' || e.run_id || '"}'
+            FROM ends e
+        )
+        SELECT array_agg(e.target), array_agg(e.urgent), array_agg(e.counted) INTO target, urgency, counting
+        FROM ends e;
     END IF;
 
     -- A run that also changed itself has counted the letters of its children above.
@@ -263,18 +279,22 @@ BEGIN
         WHERE u.action & 15 > 0 AND (landed IS NULL OR landed[width_bucket(u.run, landed)] IS DISTINCT FROM u.run);
     END IF;
 
-    WITH written AS (
-        INSERT INTO {schema}.entry AS n
+    IF cardinality(e_run) > 0 THEN
+        INSERT INTO {schema}.entry
             (run_id, recorded_at, due_at, index, attempt, kind, status, named, key, fingerprint, value)
         SELECT e.run, at, coalesce(e.due, at + e.delay), e.index, e.attempt, e.facts & 15,
             nullif(e.facts >> 4 & 15, 0), e.facts & 256 <> 0, e.key, e.fingerprint, e.value
         FROM unnest(e_run, e_index, e_facts, e_key, e_fingerprint, e_attempt, e_value, e_due, e_delay)
             AS e(run, index, facts, key, fingerprint, attempt, value, due, delay)
-        WHERE refused IS NULL OR refused[width_bucket(e.run, refused)] IS DISTINCT FROM e.run
-        RETURNING n.run_id, n.index, n.due_at
-    )
-    SELECT array_agg(w.run_id), array_agg(w.index), array_agg(w.due_at) INTO due_run, due_index, due
-    FROM written w WHERE w.due_at IS NOT NULL;
+        WHERE refused IS NULL OR refused[width_bucket(e.run, refused)] IS DISTINCT FROM e.run;
+        IF cardinality(e_due) > 0 OR cardinality(e_delay) > 0 THEN
+            SELECT array_agg(e.run), array_agg(e.index), array_agg(coalesce(e.due, at + e.delay))
+            INTO due_run, due_index, due
+            FROM unnest(e_run, e_index, e_due, e_delay) AS e(run, index, due, delay)
+            WHERE coalesce(e.due, at + e.delay) IS NOT NULL
+                AND (refused IS NULL OR refused[width_bucket(e.run, refused)] IS DISTINCT FROM e.run);
+        END IF;
+    END IF;
 
     IF cardinality(c_run) > 0 THEN
         DELETE FROM {schema}.inbox i USING unnest(c_run, c_id) AS c(run, id)

@@ -27,10 +27,16 @@ AS $function$
 #variable_conflict use_column
 DECLARE
     me record;
+    fronts text[];    -- queues to look at, in any order
     one text;
     batch uuid[];
     got uuid[] := '{}';
     room integer := p_limit;
+    known boolean;    -- some of them have a history or letters
+    h_next integer[];
+    h_partial boolean[];
+    h_history text[];
+    h_inbox text[];
 BEGIN
     IF pg_current_xact_id_if_assigned() IS NOT NULL THEN
         RAISE EXCEPTION 'flowgen: a claim and a flush are a transaction each' USING ERRCODE = 'FG003';
@@ -73,11 +79,14 @@ BEGIN
                 ORDER BY r.queue LIMIT 1)
             FROM q WHERE q.queue IS NOT NULL
         )
-        SELECT array_agg(q.queue) AS queues, me.names AS names INTO me FROM q WHERE q.queue IS NOT NULL;
+        SELECT array_agg(q.queue ORDER BY random()) INTO fronts FROM q
+        WHERE q.queue IS NOT NULL AND (SELECT p.paused FROM {schema}.queue p WHERE p.name = q.queue) IS NOT TRUE;
+    ELSE
+        SELECT array_agg(q.queue ORDER BY random()) INTO fronts FROM unnest(me.queues) AS q(queue)
+        WHERE (SELECT p.paused FROM {schema}.queue p WHERE p.name = q.queue) IS NOT TRUE;
     END IF;
-    FOR one IN SELECT u.name FROM unnest(me.queues) AS u(name) ORDER BY random() LOOP
+    FOREACH one IN ARRAY coalesce(fronts, '{}') LOOP
         EXIT WHEN room <= 0;
-        CONTINUE WHEN EXISTS (SELECT 1 FROM {schema}.queue q WHERE q.name = one AND q.paused);
         IF NOT pg_try_advisory_xact_lock(hashtext('flowgen claim ' || {schema_text}), hashtext(one)) THEN
             busy := true;
             CONTINUE;
@@ -108,59 +117,71 @@ BEGIN
         room := p_limit - cardinality(got);
     END LOOP;
 
-    next_due_at := (SELECT r.due_at FROM {schema}.run r WHERE r.due_at IS NOT NULL AND r.status IN (1, 4)
-        ORDER BY r.due_at LIMIT 1);
-    suspects := (SELECT count(*) FROM {schema}.run r WHERE r.status = 0 AND r.recoveries >= 2
-        AND r.name = ANY (me.names) AND (me.queues IS NULL OR r.queue = ANY (me.queues)));
+    SELECT (SELECT r.due_at FROM {schema}.run r WHERE r.due_at IS NOT NULL AND r.status IN (1, 4)
+            ORDER BY r.due_at LIMIT 1),
+        (SELECT count(*) FROM {schema}.run r WHERE r.status = 0 AND r.recoveries >= 2
+            AND r.name = ANY (me.names) AND (me.queues IS NULL OR r.queue = ANY (me.queues))),
+        (SELECT true FROM {schema}.run r WHERE r.run_id = ANY (got) AND (r.claim > 1 OR r.seen > 0) LIMIT 1)
+    INTO next_due_at, suspects, known;
     RETURN NEXT;
     IF cardinality(got) = 0 THEN
         RETURN;
     END IF;
+    IF known THEN
+        SELECT array_agg(r.last + 1 ORDER BY r.place),
+            array_agg(nullif(r.known IS NOT NULL AND r.bytes <= p_run_bytes AND r.running <= p_batch_bytes, false)
+                ORDER BY r.place),
+            array_agg(CASE WHEN r.last IS NULL THEN NULL
+                WHEN r.bytes <= p_run_bytes AND r.running <= p_batch_bytes THEN (
+                    SELECT coalesce(json_agg(json_build_array(e.index, e.kind, e.key, e.fingerprint, e.status, e.attempt,
+                        (extract(epoch FROM e.due_at) * 1000000)::bigint, e.named, e.value,
+                        (date_part('epoch', e.recorded_at) * 1000000)::bigint)), '[]')::text
+                    FROM (
+                        SELECT e.* FROM {schema}.entry e
+                        WHERE e.run_id = r.run_id AND e.index > coalesce(r.known, -1)
+                            AND (e.index < coalesce(r.prologue, 0) OR e.index >= coalesce(r.base, 0) OR e.named)
+                        ORDER BY e.index
+                    ) e
+                ) ELSE '' END ORDER BY r.place),
+            array_agg(CASE WHEN r.seen > 0 AND NOT p_bare THEN (
+                SELECT json_agg(json_build_array(m.id, m.kind, m.key, m.payload,
+                    (date_part('epoch', m.created_at) * 1000000)::bigint) ORDER BY m.id)::text
+                FROM {schema}.inbox m WHERE m.run_id = r.run_id
+            ) END ORDER BY r.place)
+        INTO h_next, h_partial, h_history, h_inbox
+        FROM (
+            SELECT s.*, sum(CASE WHEN s.bytes <= p_run_bytes THEN s.bytes END) OVER (ORDER BY s.place) AS running
+            FROM (
+                SELECT g.place, r.run_id, r.seen, r.base, r.prologue, k.known,
+                    CASE WHEN r.claim > 1 THEN
+                        (SELECT e.index FROM {schema}.entry e WHERE e.run_id = r.run_id ORDER BY e.index DESC LIMIT 1)
+                    END AS last,
+                    CASE WHEN r.claim > 1 AND NOT p_bare THEN (
+                        SELECT coalesce(sum(200 + length(e.key) + coalesce(octet_length(e.value), 0)), 0)
+                        FROM {schema}.entry e
+                        WHERE e.run_id = r.run_id AND e.index > coalesce(k.known, -1)
+                            AND (e.index < coalesce(r.prologue, 0) OR e.index >= coalesce(r.base, 0) OR e.named)
+                    ) END AS bytes
+                FROM unnest(got) WITH ORDINALITY AS g(run_id, place)
+                JOIN {schema}.run r ON r.run_id = ANY (ARRAY[g.run_id])
+                CROSS JOIN LATERAL (
+                    SELECT CASE WHEN r.claim > 1 AND (p_have -> r.run_id::text ->> 0)::integer = r.claim - 1
+                        THEN (p_have -> r.run_id::text ->> 1)::integer END AS known
+                ) k
+            ) s
+        ) r;
+    END IF;
+    -- `seen`, not `mail`: what came since the claim may not be among the letters that were read
     RETURN QUERY
     SELECT NULL::boolean, NULL::boolean, NULL::timestamptz, NULL::timestamptz, NULL::integer,
         r.run_id, r.id, r.name, r.kind, r.queue, nullif(r.priority, 0), r.claim, nullif(r.attempt, 1),
         nullif(r.recoveries, 0)::integer, r.input::text, r.correlation_id, r.parent_correlation_id, r.parent_id,
         r.parent_key, r.root_id, nullif(r.depth, 0)::integer, r.trigger::text, r.deadline, r.created_at,
-        nullif(r.mail, 0), r.request::integer, r.reason, r.base, r.prologue, r.last + 1,
-        nullif(r.known IS NOT NULL AND r.bytes <= p_run_bytes AND r.running <= p_batch_bytes, false),
-        CASE WHEN r.last IS NULL THEN NULL WHEN r.bytes <= p_run_bytes AND r.running <= p_batch_bytes THEN (
-            SELECT coalesce(json_agg(json_build_array(e.index, e.kind, e.key, e.fingerprint, e.status, e.attempt,
-                (extract(epoch FROM e.due_at) * 1000000)::bigint, e.named, e.value,
-                (date_part('epoch', e.recorded_at) * 1000000)::bigint)), '[]')::text
-            FROM (
-                SELECT e.* FROM {schema}.entry e
-                WHERE e.run_id = r.run_id AND e.index > coalesce(r.known, -1)
-                    AND (e.index < coalesce(r.prologue, 0) OR e.index >= coalesce(r.base, 0) OR e.named)
-                ORDER BY e.index
-            ) e
-        ) ELSE '' END,
-        CASE WHEN r.mail > 0 AND NOT p_bare THEN (
-            SELECT json_agg(json_build_array(m.id, m.kind, m.key, m.payload,
-                (date_part('epoch', m.created_at) * 1000000)::bigint) ORDER BY m.id)::text
-            FROM {schema}.inbox m WHERE m.run_id = r.run_id
-        ) END
-    FROM (
-        SELECT s.*, sum(CASE WHEN s.bytes <= p_run_bytes THEN s.bytes END) OVER (ORDER BY s.place) AS running
-        FROM (
-            SELECT r.*, g.place, k.known,
-                CASE WHEN r.claim > 1 THEN
-                    (SELECT e.index FROM {schema}.entry e WHERE e.run_id = r.run_id ORDER BY e.index DESC LIMIT 1)
-                END AS last,
-                CASE WHEN r.claim > 1 AND NOT p_bare THEN (
-                    SELECT coalesce(sum(200 + length(e.key) + coalesce(octet_length(e.value), 0)), 0)
-                    FROM {schema}.entry e
-                    WHERE e.run_id = r.run_id AND e.index > coalesce(k.known, -1)
-                        AND (e.index < coalesce(r.prologue, 0) OR e.index >= coalesce(r.base, 0) OR e.named)
-                ) END AS bytes
-            FROM unnest(got) WITH ORDINALITY AS g(run_id, place)
-            JOIN {schema}.run r ON r.run_id = ANY (ARRAY[g.run_id])
-            CROSS JOIN LATERAL (
-                SELECT CASE WHEN r.claim > 1 AND (p_have -> r.run_id::text ->> 0)::integer = r.claim - 1
-                    THEN (p_have -> r.run_id::text ->> 1)::integer END AS known
-            ) k
-        ) s
-    ) r
-    ORDER BY r.place;
+        nullif(r.seen, 0), r.request::integer, r.reason, r.base, r.prologue, g.next, g.partial, g.history, g.inbox
+    FROM unnest(got, h_next, h_partial, h_history, h_inbox) WITH ORDINALITY
+        AS g(run_id, next, partial, history, inbox, place)
+    JOIN {schema}.run r ON r.run_id = ANY (ARRAY[g.run_id])
+    ORDER BY g.place;
 END
 $function$;
 
