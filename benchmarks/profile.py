@@ -15,7 +15,7 @@ from types import CodeType, FrameType
 from benchmarks.measure import Outcome, Stage
 from benchmarks.sizes import Sizes
 
-__all__ = ["ROOMS", "profile", "sample_into"]
+__all__ = ["profile", "sample_into"]
 
 EVERY = 0.004
 """Seconds of CPU time between two samples; the kernel's own clock is no finer."""

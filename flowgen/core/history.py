@@ -82,6 +82,9 @@ class History:
         """Sort the entries of a run, in index order, for replay. `base` 0 means that there is no checkpoint."""
         if not entries and not base:
             return cls([], [], None, 0, 0, max(next_index or 1, 1))
+        if not base and all(entry.kind < EntryKind.CHECKPOINT for entry in entries):
+            last = entries[-1].index + 1 if next_index is None else next_index
+            return cls(list(entries), [], None, 0, 0, max(last, 1))
         aside, below = _set_aside(entries)
         if base < below:
             base = prologue = 0

@@ -223,7 +223,7 @@ class Executor:
 
     def _ended(self, running: RunningCall, value: Any, error: BaseException | None) -> None:
         self.pending -= 1
-        running.task = None  # its context knows the call
+        running.task = running._context = None  # these know the call
         self._sampled = self._sampled + 1 & 7
         if (not self._sampled or not self.mean_seconds) and running.begun_at is not None:
             self.mean_seconds += 0.25 * (monotonic() - running.begun_at - self.mean_seconds)
