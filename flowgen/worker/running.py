@@ -7,7 +7,6 @@ when the worker has stopped.
 from __future__ import annotations
 
 import asyncio
-import gc
 import logging
 import os
 import signal
@@ -23,6 +22,7 @@ from flowgen.app import app as default_app
 from flowgen.core.settings import Settings
 from flowgen.errors import DatabaseError, DefinitionError
 from flowgen.postgres.opening import prepared_url
+from flowgen.worker import collector
 from flowgen.worker.clock import monotonic
 from flowgen.worker.link import backoff
 from flowgen.worker.supervisor import check_spawned, supervise
@@ -32,8 +32,6 @@ __all__ = ["WorkerHandle", "handle", "ready_url", "run"]
 
 _log = logging.getLogger("flowgen.worker")
 
-GENERATIONS = (50_000, 20, 50)
-"""How many more objects than before, and how many looks at the younger ones, set the garbage collector going."""
 PATIENCE = 60.0
 """Seconds that a program which is a worker waits for a database that does not answer."""
 
@@ -74,20 +72,9 @@ def run(
         supervise(url, which, chosen, queues=queues, concurrency=concurrency, processes=processes, drain=drain)
         return
     one = Worker(url, which, chosen, queues=queues, concurrency=concurrency)
-    _calm_collector()
+    collector.calm()
     with _signals(one):
         asyncio.run(one.serve(drain=drain))
-
-
-def _calm_collector() -> None:
-    """Let the garbage collector look seldom, and not at what an import made.
-
-    A run that ends leaves nothing that only the collector can free, but thousands of live ones are what it would look
-    at again and again. Only for a process that is a worker and nothing else.
-    """
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(*GENERATIONS)
 
 
 def ready_url(url: str | None, settings: Settings, *, migrate: bool) -> str:

@@ -27,6 +27,7 @@ from flowgen.core.settings import Settings
 from flowgen.errors import DatabaseError, DefinitionError
 from flowgen.postgres import database, notifications, workers
 from flowgen.postgres.rows import Session
+from flowgen.worker import collector
 from flowgen.worker.worker import Worker
 
 __all__ = ["check_spawned", "supervise"]
@@ -233,6 +234,7 @@ def _serve(order: _Order, pipe: Connection) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: worker.stop())
     threading.Thread(target=_watch_parent, args=(pipe, worker), daemon=True).start()
+    collector.calm()
     asyncio.run(worker.serve(drain=order.drain))
 
 
