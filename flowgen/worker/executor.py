@@ -51,11 +51,12 @@ class RunningCall:
     thread: bool = False
     replaced: bool = False
     """Its thread is stuck in the function, and another one took its place."""
-    _context: StepContext[Any] | None = None
+    made: StepContext[Any] | None = None
+    """The context, once it was asked for."""
 
     def context(self) -> StepContext[Any]:
         """The context of the function, made when it is first asked for."""
-        if self._context is None:
+        if self.made is None:
             call = self.call
             facts = StepFacts(
                 key=call.key,
@@ -65,8 +66,8 @@ class RunningCall:
                 signal=self.signal,
                 report=self._reported,
             )
-            self._context = self.run.execution.step_context(facts)
-        return self._context
+            self.made = self.run.execution.step_context(facts)
+        return self.made
 
     def _reported(self, report: Mapping[str, Any]) -> None:
         self.report(self, report)
@@ -223,7 +224,7 @@ class Executor:
 
     def _ended(self, running: RunningCall, value: Any, error: BaseException | None) -> None:
         self.pending -= 1
-        running.task = running._context = None  # these know the call
+        running.task = running.made = None  # these know the call
         self._sampled = self._sampled + 1 & 7
         if (not self._sampled or not self.mean_seconds) and running.begun_at is not None:
             self.mean_seconds += 0.25 * (monotonic() - running.begun_at - self.mean_seconds)

@@ -1,23 +1,7 @@
 """Carries out decisions: owns the live runs, gives their calls to the executor and their parts to the committer.
 
-The way of a run, which is the hot path of a worker; each line is a method, most of them of this file:
-
-    Claimer.serve      claims a batch of ready runs while the one before is being taken
-    accept, take       makes a live run of each claimed row, or goes on with a cached one
-    _go                drives its handler with what is durable now: `Execution.advance`, watched
-    _carry_out         warnings and aborts of the decision, then, in their order,
-    _commit            what it records goes to the run, its calls to the executor, its hang-up or end into an update
-    Committer.mark     a run with something to commit stands in line; `_take` gives its entries their indexes
-    Committer.serve    flushes all that stands in line as one commit, and tells the flush before meanwhile
-    committed          delivers the entries that are durable, with which `_go` begins again
-    Executor.submit    calls a step's function on a thread or as a task
-    _settled           makes an entry of what it returned or raised, and marks the run
-
-Many runs go each way at once, so each line is done for a batch before the next: claims, flushes, results of threads.
-Between two batches the event loop looks for what has arrived. Everything here runs on the event loop's thread; no await
-stands between a delivery and its decision. The invariant: an outcome is delivered only after its commit.
-
-Off that way: news of others' requests and messages come in by `hear`, timers by `_due`, a stop by `stop_all`.
+The way that a run takes through it is told in `flowgen.worker`. Everything here runs on the event loop's thread; no
+await stands between a delivery and its decision. The invariant: an outcome is delivered only after its commit.
 """
 
 from __future__ import annotations
