@@ -61,7 +61,7 @@ FULL = Sizes(
     families=5, brood=100, crowd=10_000, latencies=400, sleeps=1000, sleepers=100_000,
     resumes=((1000, 15), (100_000, 3)), idle_seconds=20, rest_seconds=3, warm_seconds=1.1,
     wal_noops=20_000, wal_tens=2000, finished=1_000_000,
-    asleep=100_000, long_drain=100_000, startups=5, waiting=(1, 100, 10_000, 100_000), repeats=20, cliff_noops=20_000,
+    asleep=100_000, long_drain=250_000, startups=5, waiting=(1, 100, 10_000, 100_000), repeats=20, cliff_noops=20_000,
     cliff_tens=4000, history=100_000, large=50,
 )  # fmt: skip
 QUICK = Sizes(
