@@ -107,6 +107,7 @@ def w6(stage: Stage, sizes: Sizes) -> Outcome:
     with stage.workers() as workers, stage.billed(workers, sizes.sleeps) as bill:
         late = stage.drain(workers, "sleeper", sizes.sleeps, input='{"seconds":1}') - 1
     with stage.workers() as workers:
+        stage.drain(workers, "noop", sizes.sleepers // 5)
         connections, before = len(workers.backends()), _settled_memory(workers, sizes.rest_seconds)
         stage.wait_idle(workers)
         stage.fill("sleeper", sizes.sleepers, '{"seconds":3600}')

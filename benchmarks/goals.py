@@ -99,7 +99,8 @@ _DEFINITIONS = {
     "ms apart.",
     "W6": "{sleeps:,} runs that sleep one second appear in one commit; what the last one ends later than that commit "
     "plus one second. Then {sleepers:,} runs that sleep an hour: connections and resident memory of the worker "
-    "that put them to sleep, and of one started beside them, beyond those of the same worker before.",
+    "that put them to sleep beyond those of the same worker before, which had a fifth as many runs without a step "
+    "behind it; and of one started beside them, beyond those of one started alone.",
     "W7": "A run with so many committed steps becomes ready in front of an idle worker that has never seen it; until "
     "its next step is called. Medians of {resumes}.",
     "W8": "Statements that reach the server from one idle worker in {idle_seconds:g} s, by the server's log (BEGIN and "

@@ -169,11 +169,14 @@ class Driver:
             self._close(self._root)
 
     def untie(self) -> None:
-        """Nothing is asked any more.
-
-        Everything here knows each other: untied, it goes at once and not when the garbage collector finds it.
-        """
+        """Nothing is asked any more: what knows each other here goes at once, not when the collector finds it."""
         self._root = self._driving = None
+        for leaf in self.leaves.values():
+            branch: Branch | None = leaf.branch
+            while branch is not None:
+                branch.waiting = None
+                composite, branch.parent = branch.parent, None
+                branch = composite.branch if composite is not None else None
         self.leaves.clear()
         self.fresh.clear()
         self.view.checkpoint_was_read = _nothing

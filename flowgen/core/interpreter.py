@@ -158,17 +158,23 @@ class Execution:
         if leaf is not None and leaf.phase is Phase.COMMITTING:
             leaf.phase = Phase.CALLING
 
-    def post(self, messages: Iterable[Message]) -> None:
-        """Take in messages of the inbox, each once; they stay there until a decision consumes them."""
+    def post(self, messages: Iterable[Message]) -> bool:
+        """Take in messages of the inbox, each once; they stay there until a decision consumes them.
+
+        Whether there was a new one.
+        """
+        fresh = False
         for message in messages:
             if message.id in self._heard:
                 continue
+            fresh = True
             self._heard.add(message.id)
             if message.kind in (MessageKind.RETRY, MessageKind.ACCEPT):
                 self._orders.append(message)
                 continue
             self._mailbox.setdefault(message.key, []).append(message)
             self._driver.fresh.extend(self.waiting.listening_to(message.key))
+        return fresh
 
     def cancel(self, reason: str | None = None) -> Decision:
         """The run is to be cancelled: commit the decision's entry, then deliver it; `Cancelled` is thrown in there."""

@@ -60,7 +60,7 @@ class Settings:
         heartbeat: Duration | None = None,
         poll: Duration = "1s",
         grace: Duration = "30s",
-        cache: int = 10_000,
+        cache: int = 1_000,
         schema: str = "flowgen",
         max_payload: int = 32 * _MIB,
         max_recoveries: int = 3,

@@ -35,6 +35,8 @@ BATCH = 500
 """Runs of one claim at the most."""
 LIVE = 4000
 """Live runs at the most, however fast they are."""
+BEHIND = 1500
+"""Runs that wait for a commit at the most: more would only wait here, in memory."""
 ALONE = 5.0
 """Seconds within which a busy worker begins to make room for a suspect, and for which it tries."""
 BACKLOG = 0.25
@@ -136,11 +138,12 @@ class Claimer:
         self._wake.set()
 
     def room(self) -> int:
-        """How many more runs can be taken: as many as the functions will get to soon."""
+        """How many more runs can be taken: as many as the functions and the commits will get to soon."""
         live = self._runner.count()
         seconds = max(self._executor.mean_seconds, 0.00005)
         backlog = int(min(LIVE, max(self._executor.size, self._executor.size * BACKLOG / seconds)))
-        return min(LIVE - live, backlog - self._executor.pending)
+        behind = self._runner.agents.committer.behind
+        return min(LIVE - live, backlog - self._executor.pending, BEHIND - behind)
 
     async def _look(self) -> float:
         """One look at the queue; the seconds until the next."""

@@ -64,6 +64,7 @@ class Committer:
         self._dirty: deque[LiveRun] = deque()
         self._wake = asyncio.Event()
         self.sending = False
+        self._out = 0
 
     def mark(self, run: LiveRun) -> None:
         """The run has something to commit; nothing happens while a part of it is on its way."""
@@ -78,24 +79,30 @@ class Committer:
         """Whether nothing waits for a commit or is on its way."""
         return not self._dirty and not self.sending
 
+    @property
+    def behind(self) -> int:
+        """Runs that wait for a commit, or to be told of one."""
+        return len(self._dirty) + self._out
+
     async def serve(self) -> None:
         """Flush until cancelled."""
         landed: list[Landed] = []
         while True:
             if not landed and not self._dirty:
                 self.sending = False
+                self._out = 0
                 await self._wake.wait()
                 self._wake.clear()
             self.sending = True
             parts = self._take()
+            self._out = len(parts) + sum(len(told) for told, _ in landed)
             if not landed:
                 landed = await self._send(parts)
                 continue
             sending = asyncio.create_task(self._send(parts))
             try:
                 await asyncio.sleep(0)  # now it is on its way
-                for each in landed:
-                    await self._tell(each)
+                await self._tell(landed)
                 landed = await sending
             finally:
                 sending.cancel()
@@ -157,12 +164,12 @@ class Committer:
         self._session.clock.heard(result.now)
         return [(parts, result)]
 
-    async def _tell(self, landed: Landed) -> None:
-        parts, result = landed
-        for start in range(0, len(parts), AT_ONCE):
-            if start:
-                await asyncio.sleep(0)
-            self._tell_some(parts[start : start + AT_ONCE], result)
+    async def _tell(self, landed: list[Landed]) -> None:
+        for parts, result in landed:
+            for start in range(0, len(parts), AT_ONCE):
+                if start:
+                    await asyncio.sleep(0)
+                self._tell_some(parts[start : start + AT_ONCE], result)
 
     def _tell_some(self, parts: Sequence[Part], result: FlushResult) -> None:
         skipped, landed, due, now = result.skipped, result.landed, result.due, result.now

@@ -6,7 +6,6 @@ way at any time, so that its history grows in one order. Indexes are given when 
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Sequence
 from datetime import datetime
 from uuid import UUID
@@ -64,11 +63,9 @@ class LiveRun:
     """RELEASE or PAUSE, as soon as no call is in flight."""
     skips: int = 0
     """How often its part was left out because a row was locked."""
-    decisions: deque[Decision] = attrs.field(factory=deque)
+    decisions: list[Decision] = attrs.field(factory=list)
     """What is to be carried out, in order."""
     calls: dict[str, RunningCall] = attrs.field(factory=dict)
-    heard: set[int] = attrs.field(factory=set)
-    """Messages that its execution was given."""
     armed: datetime | None = None
     """When its next timer here fires."""
 

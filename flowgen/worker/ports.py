@@ -32,6 +32,11 @@ class Commits(Protocol):
         """The run has something to commit."""
         ...
 
+    @property
+    def behind(self) -> int:
+        """Runs that wait for a commit, or to be told of one."""
+        ...
+
 
 class Transacts(Protocol):
     """The transactor, for the runner."""

@@ -135,11 +135,11 @@ class Runner:
                 why = "nobody waits for it any more"
                 self.agents.cancel_runs(run.run_id, children, why, lambda: self._children_cancelled(run))
                 return
-            self._commit(run, run.decisions.popleft())
+            self._commit(run, run.decisions.pop(0))
 
     def _children_cancelled(self, run: LiveRun) -> None:
         if run.decisions:
-            self._commit(run, run.decisions.popleft())
+            self._commit(run, run.decisions.pop(0))
             self._next_decision(run)
 
     def _commit(self, run: LiveRun, decision: Decision) -> None:
@@ -330,10 +330,7 @@ class Runner:
                 self._go(run)
 
     def _heard(self, run: LiveRun, inbox: Sequence[Message]) -> bool:
-        fresh = [message for message in inbox if message.id not in run.heard]
-        run.heard.update(message.id for message in fresh)
-        run.execution.post(fresh)
-        return bool(fresh)
+        return run.execution.post(inbox)
 
     def _cancel(self, run: LiveRun, reason: str | None) -> None:
         decision = run.execution.cancel(reason)

@@ -262,7 +262,7 @@ class Worker:
 
     async def _news(self) -> None:
         """Requests and messages for the runs that are running here."""
-        link = self._link("news")
+        link = self._control
         while True:
             runner = self.runner
             assert runner is not None

@@ -150,7 +150,7 @@ def test_hostile_names_ids_tags_and_queues_are_only_text(flowgen_client: Client,
         assert [each.id for each in flowgen_client.list(RunQuery(name=name, queue=name, tags=[name]))] == [f"id {name}"]
 
 
-@pytest.mark.parametrize("cache", [0, 1, 10_000])
+@pytest.mark.parametrize("cache", [0, 1, 1_000])
 def test_the_cache_changes_no_result(app: App, flowgen_client: Client, flowgen_worker: Workers, cache: int) -> None:
     tries: dict[str, int] = {}
     lock = threading.Lock()
@@ -189,7 +189,7 @@ def test_the_cache_changes_no_result(app: App, flowgen_client: Client, flowgen_w
     assert [run.result(timeout=30) for run in runs] == [[2, 2 * n, 2, 2 * n + 2, True, 4] for n in range(30)]
 
 
-@pytest.mark.parametrize("cache", [0, 10_000])
+@pytest.mark.parametrize("cache", [0, 1_000])
 def test_the_time_of_a_context_is_utc_whatever_the_time_zone_of_the_database(
     app: App, flowgen_database: str, flowgen_client: Client, flowgen_worker: Workers, cache: int
 ) -> None:

@@ -10,6 +10,7 @@ import pytest
 
 from flowgen import App, Context, Flow, Gather, Invoke, Sleep, Step, StepContext
 from flowgen.client.sync import Client
+from flowgen.core.branches import Leaf
 from flowgen.core.interpreter import Execution
 from flowgen.testing.workers import Workers
 from flowgen.worker.executor import RunningCall
@@ -60,3 +61,21 @@ def test_a_run_that_ended_leaves_nothing_for_the_garbage_collector(
     runs = flowgen_client.start_many([child.call(0)])
     assert runs[0].result(timeout=20) == 0
     eventually(lambda: left(Execution, RunningCall) <= before + 2)
+
+
+@pytest.mark.usefixtures("no_collector")
+def test_a_run_that_waits_leaves_nothing_but_its_rows_when_its_generator_is_not_kept(
+    app: App, flowgen_client: Client, flowgen_worker: Workers, db: Any
+) -> None:
+    @app.workflow
+    def waits(n: int) -> Flow[int]:
+        yield from Gather(Sleep(3600), Sleep(7200))
+        return n
+
+    before = left(Execution, Leaf)
+    flowgen_worker(app, cache=5)
+    flowgen_client.start_many([waits.call(n) for n in range(50)])
+    asleep = "select count(*) from flowgen.run where status = 4"
+    eventually(lambda: db.execute(asleep).fetchone() == (50,))
+    eventually(lambda: left(Execution) <= before + 5)
+    eventually(lambda: left(Execution, Leaf) <= before + 5 * 3)
