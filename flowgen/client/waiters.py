@@ -19,7 +19,7 @@ from flowgen.postgres.rows import Ended
 
 __all__ = ["Ticket", "Waiters"]
 
-_FIRST: Final = 0.0004
+_FIRST: Final = 0.0002
 _LONGEST: Final = 0.25
 _GROWTH: Final = 1.2
 _PER_WAITER: Final = 0.000_02

@@ -35,12 +35,19 @@ BEGIN
         RETURN NEXT;
         RETURN;
     END IF;
-    INSERT INTO {schema}.entry
-        (run_id, recorded_at, due_at, index, attempt, kind, status, named, key, fingerprint, value)
-    SELECT e.run, at, coalesce(e.due, at + e.delay), e.index, e.attempt, e.facts & 15,
-        nullif(e.facts >> 4 & 15, 0), e.facts & 256 <> 0, e.key, e.fingerprint, e.value
-    FROM unnest(e_run, e_index, e_facts, e_key, e_fingerprint, e_attempt, e_value, e_due, e_delay)
-        AS e(run, index, facts, key, fingerprint, attempt, value, due, delay);
+    IF cardinality(e_run) = 1 THEN  -- a lone run's step is not made a table of first
+        INSERT INTO {schema}.entry
+            (run_id, recorded_at, due_at, index, attempt, kind, status, named, key, fingerprint, value)
+        VALUES (e_run[1], at, coalesce(e_due[1], at + e_delay[1]), e_index[1], e_attempt[1], e_facts[1] & 15,
+            nullif(e_facts[1] >> 4 & 15, 0), e_facts[1] & 256 <> 0, e_key[1], e_fingerprint[1], e_value[1]);
+    ELSE
+        INSERT INTO {schema}.entry
+            (run_id, recorded_at, due_at, index, attempt, kind, status, named, key, fingerprint, value)
+        SELECT e.run, at, coalesce(e.due, at + e.delay), e.index, e.attempt, e.facts & 15,
+            nullif(e.facts >> 4 & 15, 0), e.facts & 256 <> 0, e.key, e.fingerprint, e.value
+        FROM unnest(e_run, e_index, e_facts, e_key, e_fingerprint, e_attempt, e_value, e_due, e_delay)
+            AS e(run, index, facts, key, fingerprint, attempt, value, due, delay);
+    END IF;
     IF cardinality(e_due) > 0 OR cardinality(e_delay) > 0 THEN
         SELECT array_agg(e.run), array_agg(e.index), array_agg(coalesce(e.due, at + e.delay))
         INTO due_run, due_index, due
