@@ -25,7 +25,7 @@ class Adoption:
         """`names` of the definitions that this worker knows, and its queues; None: every queue."""
         self._names = names
         self._queues = queues
-        self._pending: dict[UUID, int] = {}
+        self._pending: dict[LiveRun, int] = {}
         self.room: Callable[[], int] = lambda: 0
         """How many more runs this worker can take."""
 
@@ -47,18 +47,18 @@ class Adoption:
                 child.owned = True
                 marked += 1
         if marked:
-            self._pending[parent.run_id] = self._pending.get(parent.run_id, 0) + marked
+            self._pending[parent] = self._pending.get(parent, 0) + marked
 
     def landed(self, part: Part, adopted: AbstractSet[UUID], now: datetime) -> list[ClaimedRun]:
         """The children of a part that is durable since `now`, as far as they are ours."""
-        left = self._pending.pop(part.run.run_id, 0) - sum(child.owned for child in part.children)
+        left = self._pending.pop(part.run, 0) - sum(child.owned for child in part.children)
         if left > 0:
-            self._pending[part.run.run_id] = left
+            self._pending[part.run] = left
         return [_claimed(child, now) for child in part.children if child.run_id in adopted] if adopted else []
 
     def forget(self, parent: LiveRun) -> None:
         """Nothing more of this parent is committed here."""
-        self._pending.pop(parent.run_id, None)
+        self._pending.pop(parent, None)
 
     def clear(self) -> None:
         """The session is over."""

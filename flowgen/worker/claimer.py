@@ -21,7 +21,7 @@ from flowgen.core.settings import Settings
 from flowgen.errors import DatabaseError, LeaseLost
 from flowgen.postgres import claims, notifications
 from flowgen.postgres import entries as entries_room
-from flowgen.postgres.rows import Claimed, ClaimedRun
+from flowgen.postgres.rows import Claimed, ClaimedRun, Session
 from flowgen.worker.clock import DatabaseClock, monotonic
 from flowgen.worker.executor import Executor
 from flowgen.worker.link import Link, backoff
@@ -166,12 +166,12 @@ class Claimer:
         self._clock.heard(claimed.now)
         if claimed.fenced:
             return 0.1 if self._session.lost(session) else 0.0
-        return await self._taken(claimed, room)
+        return await self._taken(claimed, room, session)
 
-    async def _taken(self, claimed: Claimed, room: int) -> float:
+    async def _taken(self, claimed: Claimed, room: int, session: Session) -> float:
         self._due_at = claimed.next_due_at
         if claimed.runs:
-            self._runner.accept(await self._whole(claimed.runs))
+            self._runner.accept(await self._whole(claimed.runs, session))
             if len(claimed.runs) >= room // 2:
                 return 0.0
         if not claimed.suspects:
@@ -221,13 +221,19 @@ class Claimer:
             if promoted.count < BATCH:
                 return
 
-    async def _whole(self, runs: Sequence[ClaimedRun]) -> list[tuple[ClaimedRun, LiveRun | None]]:
-        """Each run with what the cache holds of it, or else with its whole history.
+    async def _whole(self, runs: Sequence[ClaimedRun], session: Session) -> list[tuple[ClaimedRun, LiveRun | None]]:
+        """Each run with what the cache holds of it, or else with its whole history; none when the session is over.
 
         The cache is asked at once: what it held when the claim was sent may leave it while a history is read.
         """
         revived = [(run, self._runner.cache.revived(run)) for run in runs]
-        return [(run, live) if live is not None else (await self._read(run), None) for run, live in revived]
+        whole = [(run if live is not None else await self._read(run), live) for run, live in revived]
+        if not self._session.is_lost(session):
+            return whole
+        for _, live in whole:  # they go on elsewhere, as the others of that session do
+            if live is not None:
+                live.execution.close()
+        return []
 
     async def _read(self, run: ClaimedRun) -> ClaimedRun:
         """The run with its history; one that is too large for a claim, or came in part, is read in pages."""
@@ -272,7 +278,7 @@ class Claimer:
                 return 0.1 if self._session.lost(session) else 0.0
             if not claimed.runs:
                 return wait
-            self._runner.take(await self._whole(claimed.runs))
+            self._runner.take(await self._whole(claimed.runs, session))
             while self._runner.count() and not self._session.fenced:
                 await self._pause(0.02)
             wait = 0.0

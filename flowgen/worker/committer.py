@@ -18,6 +18,7 @@ from uuid import UUID
 
 import attrs
 
+from flowgen.core.entries import Entry
 from flowgen.core.failures import failure_to_json
 from flowgen.core.states import Status
 from flowgen.errors import DatabaseError, Failure, LeaseLost
@@ -39,7 +40,7 @@ AGAIN = ("40001", "40P01")
 REFUSED = ("22", "23", "54")
 
 
-Landed: TypeAlias = tuple[list[Part], FlushResult]
+Landed: TypeAlias = tuple[list[Part], FlushResult, Session]
 
 
 class Told(Protocol):
@@ -95,7 +96,7 @@ class Committer:
                 self._wake.clear()
             self.sending = True
             parts = self._take()
-            self._out = len(parts) + sum(len(told) for told, _ in landed)
+            self._out = len(parts) + sum(len(told) for told, *_ in landed)
             if not landed:
                 landed = await self._send(parts)
                 continue
@@ -162,16 +163,18 @@ class Committer:
                 if not parts or self._session.is_lost(session):
                     return []
         self._session.clock.heard(result.now)
-        return [(parts, result)]
+        return [(parts, result, session)]
 
     async def _tell(self, landed: list[Landed]) -> None:
-        for parts, result in landed:
+        for parts, result, session in landed:
             for start in range(0, len(parts), AT_ONCE):
                 if start:
                     await asyncio.sleep(0)
-                self._tell_some(parts[start : start + AT_ONCE], result)
+                # What a session that is over has adopted is for whoever claims it next.
+                adopted = frozenset[UUID]() if self._session.is_lost(session) else result.adopted
+                self._tell_some(parts[start : start + AT_ONCE], result, adopted)
 
-    def _tell_some(self, parts: Sequence[Part], result: FlushResult) -> None:
+    def _tell_some(self, parts: Sequence[Part], result: FlushResult, adopted: AbstractSet[UUID]) -> None:
         skipped, landed, due, now = result.skipped, result.landed, result.due, result.now
         told: list[tuple[Part, int | None]] = []
         for part in parts:
@@ -192,7 +195,7 @@ class Committer:
                 if entry.delay is not None:
                     entry.due_at, entry.delay = due[run.run_id, entry.index], None
             told.append((part, status))
-        self._told.committed(told, now, result.adopted)
+        self._told.committed(told, now, adopted)
 
     async def _settle_unknown(self, parts: list[Part]) -> list[Part]:
         """After a lost answer: tell of the parts that did land, and give back those that did not.
@@ -229,16 +232,26 @@ class Committer:
         if ours and not there:
             return False
         if ours and part.entries:
-            first = part.entries[0].index
-            part.entries = await self._link.call(
-                entries_room.page(run.run_id, base=0, prologue=0, after=first - 1, limit=len(part.entries))
-            )
+            part.entries = await self._stored(run.run_id, part.entries[0].index, len(part.entries))
         status = stored.status if stored is not None else Status.CANCELLED
         landed = None if ours else status if status != Status.RUNNING else Status.READY
         if part.children:
             self._lost_track()
         self._told.committed([(part, landed)], self._session.clock.now())
         return True
+
+    async def _stored(self, run_id: UUID, first: int, count: int) -> list[Entry]:
+        """So many entries from `first` on, in pages: one page may be too small for them."""
+        found: list[Entry] = []
+        more = True
+        while more and len(found) < count:
+            after = found[-1].index if found else first - 1
+            page = await self._link.call(
+                entries_room.page(run_id, base=0, prologue=0, after=after, limit=count - len(found))
+            )
+            found += page
+            more = bool(page)
+        return found
 
     async def _halve(self, parts: list[Part], error: DatabaseError) -> list[Landed]:
         if len(parts) > 1:
@@ -269,9 +282,10 @@ def put_back(run: LiveRun, part: Part) -> None:
     run.children[:0] = part.children
     run.schedules[:0] = part.schedules
     run.consumed[:0] = part.consumed
-    if part.update is not None and run.update is None:
-        run.prologue = part.update.prologue
-        if part.update.action != RunAction.CHECKPOINT:
+    if part.update is not None:
+        if run.prologue is None:
+            run.prologue = part.update.prologue
+        if run.update is None and part.update.action != RunAction.CHECKPOINT:
             run.update = attrs.evolve(part.update, base=None, prologue=None)
 
 

@@ -233,7 +233,8 @@ class Runner:
         self.agents.loop.call_soon_threadsafe(self._report, running.run, report)
 
     def _report(self, run: LiveRun, report: Mapping[str, Any]) -> None:
-        if not run.gone and run.update is None:
+        # A function may say something after its end: what leaves is not ours to change any more.
+        if not run.gone and not run.leaving and run.update is None:
             try:
                 progress = codec.encode(dict(report), what="the progress")
             except ValueError as error:
@@ -285,6 +286,7 @@ class Runner:
         if latest:
             del self.live[run.run_id]
         run.gone = True
+        self.adoption.forget(run)
         assert part.update is not None
         caches = self.agents.settings.cache and not self.draining
         if part.update.action == RunAction.HANG_UP and latest and caches:
