@@ -7,6 +7,7 @@ stands on empty tables with a worker of its own; its rate is per run for W2 and 
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import Callable, Iterator
 from typing import Any, TypeAlias
 
@@ -46,7 +47,7 @@ class Case:
     long: bool = False
     """A run with a long history is resumed at the same time."""
     churn: bool = False
-    """Drain once before, so that the tables have dead rows."""
+    """Drain for `Sizes.snapshot_seconds` before, so that the tables are full of what cannot be removed."""
 
 
 def _finished(stage: Stage, sizes: Sizes) -> contextlib.AbstractContextManager[object]:
@@ -70,7 +71,7 @@ def _cases(sizes: Sizes) -> Iterator[Case]:
         yield Case(f"{count:,} runs wait", count, count)
     yield Case(f"{sizes.finished:,} finished runs", noops, tens, _finished)
     yield Case(f"{sizes.asleep:,} sleeping runs", noops, tens, _asleep)
-    yield Case("a session with an old snapshot", noops, tens, _snapshot, churn=True)
+    yield Case(f"a snapshot that is held for {sizes.snapshot_seconds:g} s", noops, tens, _snapshot, churn=True)
     yield Case(f"a history of {sizes.history:,} entries is resumed meanwhile", noops, tens, long=True)
     yield Case(
         "payloads of 1 MiB", sizes.large, max(1, sizes.large // 10), noop="swallow", ten="ten_large",
@@ -90,14 +91,14 @@ def _rate(stage: Stage, workers: Workers, names: Any, count: int, filled: dict[s
 
 
 def _measured(stage: Stage, sizes: Sizes, case: Case) -> Rates:
+    if case.churn:
+        return _churned(stage, sizes, case)
     found: Rates = {}
     halves = (("w2", case.noop, case.noops, case.noop_filled, 1), ("w3", case.ten, case.tens, case.ten_filled, STEPS))
     for key, names, count, filled, each in halves:
         stage.clear()
         burden = case.burden(stage, sizes) if case.burden else contextlib.nullcontext()
         with burden, stage.workers(definitions=case.definitions) as workers:
-            if case.churn:
-                stage.drain(workers, names, count, **filled)
             if case.long:
                 [template] = stage.fill("resumed", 1)
                 stage.hint()
@@ -105,6 +106,19 @@ def _measured(stage: Stage, sizes: Sizes, case: Case) -> Rates:
                 filled = {**filled, "beside": bulk.interrupted(stage, template, sizes.history)}
             found[key] = _rate(stage, workers, names, count, filled, sizes.repeats) * each
     return found
+
+
+def _churned(stage: Stage, sizes: Sizes, case: Case) -> Rates:
+    """W2 and W3 under one burden that has lasted, and been worked under, for some time."""
+    stage.clear()
+    assert case.burden is not None
+    with case.burden(stage, sizes), stage.workers() as workers:
+        until = time.perf_counter() + sizes.snapshot_seconds
+        while time.perf_counter() < until:
+            stage.drain(workers, case.noop, case.noops)
+            stage.drain(workers, case.ten, case.tens)
+        noops = case.noops / stage.drain(workers, case.noop, case.noops)
+        return {"w2": noops, "w3": STEPS * case.tens / stage.drain(workers, case.ten, case.tens)}
 
 
 def cliffs(stage: Stage, sizes: Sizes, say: Callable[[str], None]) -> dict[str, Rates]:

@@ -51,6 +51,8 @@ class Sizes:
     """Cliffs: how often a queue of few runs is drained."""
     cliff_noops: int
     cliff_tens: int
+    snapshot_seconds: float
+    """Cliffs: how long an old snapshot is held."""
     history: int
     large: int
     """Cliffs: runs with payloads of 1 MiB."""
@@ -62,7 +64,7 @@ FULL = Sizes(
     resumes=((1000, 15), (100_000, 3)), idle_seconds=20, rest_seconds=3, warm_seconds=1.1,
     wal_noops=20_000, wal_tens=2000, finished=1_000_000,
     asleep=100_000, long_drain=250_000, startups=5, waiting=(1, 100, 10_000, 100_000), repeats=20, cliff_noops=20_000,
-    cliff_tens=4000, history=100_000, large=50,
+    cliff_tens=4000, snapshot_seconds=300, history=100_000, large=50,
 )  # fmt: skip
 QUICK = Sizes(
     rounds=1, pgbench_seconds=1, singles=300, batches=5, drain=3000, stepped=300, waves=1, chain=100, chains=1,
@@ -70,5 +72,5 @@ QUICK = Sizes(
     resumes=((1000, 1), (100_000, 1)), idle_seconds=2, rest_seconds=0.5, warm_seconds=0,
     wal_noops=1000, wal_tens=200, finished=10_000,
     asleep=1000, long_drain=1000, startups=1, waiting=(1, 100), repeats=2, cliff_noops=500,
-    cliff_tens=100, history=2000, large=4,
+    cliff_tens=100, snapshot_seconds=1, history=2000, large=4,
 )  # fmt: skip

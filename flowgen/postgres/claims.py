@@ -1,6 +1,6 @@
 """How a worker comes by runs, and what makes them ready.
 
-    claim(session, limit, queues=None, have=()) -> Op[Claimed]     up to `limit` runs, histories and inbox with them
+    claim(session, limit, queues=, have=, since=) -> Op[Claimed]   up to `limit` runs, histories and inbox with them
     claim_suspect(session, queues=None) -> Op[Claimed]             one suspect, for a session that owns nothing
     owned(session) -> Op[Mapping[UUID, int]]                       run_id -> claim, after an unknown commit
     release(session, runs=None) -> Op[int | None]                  ready at once, no recovery charged; None: fenced
@@ -70,9 +70,16 @@ class Promoted:
 
 
 def claim(
-    session: Session, limit: int, *, queues: Sequence[str] | None = None, have: Iterable[Have] = ()
+    session: Session,
+    limit: int,
+    *,
+    queues: Sequence[str] | None = None,
+    have: Iterable[Have] = (),
+    since: datetime | None = None,
 ) -> Op[Claimed]:
     """Make up to `limit` ready runs this session's. `queues` None: those of the registration.
+
+    `since` leaves out runs that are ready for longer: `Claimed.since` of the last look. Look without it now and then.
 
     A claim that is too large for the server is repeated by halves; a single run that is still too large comes with
     `entries=None`, to be read in pages, or to be parked as undecodable when that fails too.
@@ -80,7 +87,7 @@ def claim(
     known = json.dumps({str(item.run_id): (item.claim, item.index) for item in have})
     bare = False
     while True:
-        params = _params(session, limit, queues, known) | {"bare": bare}
+        params = _params(session, limit, queues, known) | {"bare": bare, "since": since}
         try:
             rows = yield Statement("claim", params)
         except DatabaseError as error:
@@ -108,11 +115,12 @@ def _params(session: Session, limit: int, queues: Sequence[str] | None, have: st
         "have": have,
         "run_bytes": RUN_BYTES,
         "batch_bytes": BATCH_BYTES,
+        "since": None,
     }
 
 
 def _claimed(rows: list[Any]) -> Claimed:
-    fenced, busy, now, next_due_at, suspects = rows[0][:5]
+    fenced, busy, now, next_due_at, suspects, since = rows[0][:6]
     return Claimed(
         runs=[_run(row) for row in rows[1:]],
         busy=busy,
@@ -120,6 +128,7 @@ def _claimed(rows: list[Any]) -> Claimed:
         now=now,
         next_due_at=next_due_at,
         suspects=suspects or 0,
+        since=since,
     )
 
 
@@ -128,7 +137,7 @@ def _run(row: tuple[Any, ...]) -> ClaimedRun:
         run_id, given_id, name, kind, queue, priority, claim, attempt, recoveries, given, correlation_id,
         parent_correlation_id, parent_id, parent_key, root_id, depth, trigger, deadline, created_at, mail, request,
         reason, base, prologue, next_index, partial, history, inbox,
-    ) = row[5:]  # fmt: skip
+    ) = row[6:]  # fmt: skip
     # what is the same for most runs is NULL: a column that is not there costs nobody anything
     return ClaimedRun(
         run_id=run_id,

@@ -177,6 +177,8 @@ class Claimed:
     """Earliest due time among delayed and waiting runs, for the timer of the next promotion."""
     suspects: int = 0
     """Ready runs that were recovered twice without progress: claimed only alone."""
+    since: datetime | None = None
+    """Whatever is ready for longer was claimed, or has a lower priority; None: that is not known."""
 
 
 class RunAction(IntEnum):

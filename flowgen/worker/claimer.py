@@ -37,6 +37,8 @@ LIVE = 4000
 """Live runs at the most, however fast they are."""
 BEHIND = 1500
 """Runs that wait for a commit at the most: more would only wait here, in memory."""
+WHOLE = 20
+"""A look at a whole queue is followed by looks at its end only for so many times as long as it took."""
 ALONE = 5.0
 """Seconds within which a busy worker begins to make room for a suspect, and for which it tries."""
 BACKLOG = 0.25
@@ -74,6 +76,8 @@ class Claimer:
         self._found = 0
         self._found_at = 0.0
         self._unknown = False
+        self._since: datetime | None = None
+        self._whole_at = 0.0
         self._alone_at: float | None = None
         self._said = False
         self._resting = False
@@ -160,20 +164,28 @@ class Claimer:
         if self._due_at is not None and self._clock.until(self._due_at) == 0:
             await self._promote()
         session = self._session.current
-        claimed = await self._link.call(
-            claims.claim(session, room, queues=self._queues, have=self._runner.cache.haves())
-        )
+        begun = monotonic()
+        since = self._since if begun < self._whole_at else None
+        have = self._runner.cache.haves()
+        claimed = await self._link.call(claims.claim(session, room, queues=self._queues, have=have, since=since))
         self._clock.heard(claimed.now)
+        if since is None:
+            ended = monotonic()
+            self._whole_at = ended + WHOLE * (ended - begun)
+        self._since = claimed.since
         if claimed.fenced:
             return 0.1 if self._session.lost(session) else 0.0
-        return await self._taken(claimed, room, session)
+        return await self._taken(claimed, room, session, whole=since is None)
 
-    async def _taken(self, claimed: Claimed, room: int, session: Session) -> float:
+    async def _taken(self, claimed: Claimed, room: int, session: Session, *, whole: bool) -> float:
         self._due_at = claimed.next_due_at
         if claimed.runs:
             self._runner.accept(await self._whole(claimed.runs, session))
             if len(claimed.runs) >= room // 2:
                 return 0.0
+        if not whole:
+            self._since = None
+            return 0.0
         if not claimed.suspects:
             self._alone_at = None
         elif not self._runner.count():

@@ -100,6 +100,10 @@ class Committer:
             if not landed:
                 landed = await self._send(parts)
                 continue
+            if not parts:
+                await self._tell(landed)
+                landed = []
+                continue
             sending = asyncio.create_task(self._send(parts))
             try:
                 await asyncio.sleep(0)  # now it is on its way

@@ -174,8 +174,8 @@ FUNCTION change_schedules(p_schedules text, p_refused uuid[])
     RETURNS void
     v search_path=pg_catalog, pg_temp
 
-FUNCTION claim(p_session uuid, p_epoch integer, p_queues text[], p_limit integer, p_suspect boolean, p_bare boolean, p_have jsonb, p_run_bytes bigint, p_batch_bytes bigint)
-    RETURNS TABLE(fenced boolean, busy boolean, at timestamp with time zone, next_due_at timestamp with time zone, suspects integer, run_id uuid, id text, name text, kind text, queue text, priority integer, claim integer, attempt integer, recoveries integer, input text, correlation_id text, parent_correlation_id text, parent_id uuid, parent_key text, root_id uuid, depth integer, trigger text, deadline timestamp with time zone, created_at timestamp with time zone, mail integer, request integer, reason text, base integer, prologue integer, next_index integer, partial boolean, history text, inbox text)
+FUNCTION claim(p_session uuid, p_epoch integer, p_queues text[], p_limit integer, p_suspect boolean, p_bare boolean, p_have jsonb, p_run_bytes bigint, p_batch_bytes bigint, p_since timestamp with time zone)
+    RETURNS TABLE(fenced boolean, busy boolean, at timestamp with time zone, next_due_at timestamp with time zone, suspects integer, since timestamp with time zone, run_id uuid, id text, name text, kind text, queue text, priority integer, claim integer, attempt integer, recoveries integer, input text, correlation_id text, parent_correlation_id text, parent_id uuid, parent_key text, root_id uuid, depth integer, trigger text, deadline timestamp with time zone, created_at timestamp with time zone, mail integer, request integer, reason text, base integer, prologue integer, next_index integer, partial boolean, history text, inbox text)
     v search_path=pg_catalog, pg_temp, plan_cache_mode=force_generic_plan, lock_timeout=500ms, enable_seqscan=off, enable_hashjoin=off, enable_mergejoin=off, jit=off
 
 FUNCTION clock()

@@ -9,11 +9,14 @@
 -- The first row of the result is the claim's head (`run_id` NULL), each further one a run, in the order of the queue:
 -- NULL for what is as it is in most runs, and for no history; an empty one is a history that is read in pages.
 -- `p_have` is what the caller's cache holds: {"<run_id>": [claim, index], ...}.
+--
+-- `p_since` leaves out what is ready for longer; `since` of the head is what the next look may give there. While a session
+-- holds an old snapshot the index keeps every run that was ever ready since, and a look from its beginning reads them all.
 CREATE FUNCTION {schema}.claim(
     p_session uuid, p_epoch integer, p_queues text[], p_limit integer, p_suspect boolean, p_bare boolean,
-    p_have jsonb, p_run_bytes bigint, p_batch_bytes bigint
+    p_have jsonb, p_run_bytes bigint, p_batch_bytes bigint, p_since timestamptz DEFAULT NULL
 ) RETURNS TABLE (
-    fenced boolean, busy boolean, at timestamptz, next_due_at timestamptz, suspects integer,
+    fenced boolean, busy boolean, at timestamptz, next_due_at timestamptz, suspects integer, since timestamptz,
     run_id uuid, id text, name text, kind text, queue text, priority integer, claim integer, attempt integer,
     recoveries integer, input text, correlation_id text, parent_correlation_id text, parent_id uuid, parent_key text,
     root_id uuid, depth integer, trigger text, deadline timestamptz, created_at timestamptz, mail integer,
@@ -32,6 +35,9 @@ DECLARE
     batch uuid[];
     got uuid[] := '{}';
     room integer := p_limit;
+    oldest timestamptz := coalesce(p_since, '-infinity');
+    latest timestamptz;   -- since when the last run of the batch was ready
+    even boolean;         -- all runs of the batch have one priority
     known boolean;    -- some of them have a history or letters
     h_next integer[];
     h_partial boolean[];
@@ -73,10 +79,11 @@ BEGIN
         room := 0;
     ELSIF me.queues IS NULL THEN
         WITH RECURSIVE q AS (
-            (SELECT r.queue FROM {schema}.run r WHERE r.status = 0 AND r.recoveries < 2 ORDER BY r.queue LIMIT 1)
-            UNION ALL
-            SELECT (SELECT r.queue FROM {schema}.run r WHERE r.status = 0 AND r.recoveries < 2 AND r.queue > q.queue
+            (SELECT r.queue FROM {schema}.run r WHERE r.status = 0 AND r.recoveries < 2 AND r.due_at >= oldest
                 ORDER BY r.queue LIMIT 1)
+            UNION ALL
+            SELECT (SELECT r.queue FROM {schema}.run r WHERE r.status = 0 AND r.recoveries < 2 AND r.due_at >= oldest
+                    AND r.queue > q.queue ORDER BY r.queue LIMIT 1)
             FROM q WHERE q.queue IS NOT NULL
         )
         SELECT array_agg(q.queue ORDER BY random()) INTO fronts FROM q
@@ -94,11 +101,12 @@ BEGIN
         WITH front AS MATERIALIZED (
             SELECT r.run_id, r.xmax = '0' AS untouched FROM {schema}.run r
             WHERE r.status = 0 AND r.recoveries < 2 AND r.queue = one AND r.name = ANY (me.names)
+                AND r.due_at >= oldest
             ORDER BY r.queue, r.priority DESC, r.due_at LIMIT room
         ), picked AS MATERIALIZED (
             SELECT r.run_id FROM {schema}.run r
             WHERE r.status = 0 AND r.recoveries < 2 AND r.queue = one AND r.name = ANY (me.names)
-                AND (SELECT NOT bool_and(f.untouched) FROM front f)
+                AND r.due_at >= oldest AND (SELECT NOT bool_and(f.untouched) FROM front f)
             ORDER BY r.queue, r.priority DESC, r.due_at LIMIT room
             FOR NO KEY UPDATE OF r SKIP LOCKED
         ), taken AS (
@@ -110,9 +118,10 @@ BEGIN
                 SELECT p.run_id FROM picked p
             ) p
             WHERE r.run_id = ANY (ARRAY[p.run_id]) AND r.status + 0 = 0
-            RETURNING r.run_id
+            RETURNING r.run_id, r.due_at, r.priority
         )
-        SELECT array_agg(t.run_id) INTO batch FROM taken t;
+        SELECT array_agg(t.run_id), max(t.due_at), min(t.priority) = max(t.priority) INTO batch, latest, even
+        FROM taken t;
         got := got || batch;
         room := p_limit - cardinality(got);
     END LOOP;
@@ -123,6 +132,9 @@ BEGIN
             AND r.name = ANY (me.names) AND (me.queues IS NULL OR r.queue = ANY (me.queues))),
         (SELECT true FROM {schema}.run r WHERE r.run_id = ANY (got) AND (r.claim > 1 OR r.seen > 0) LIMIT 1)
     INTO next_due_at, suspects, known;
+    -- A run is seen when its start commits, which may be some time after the moment since which it is ready.
+    since := CASE WHEN busy OR p_suspect THEN NULL WHEN room > 0 THEN at - interval '10 s'
+        WHEN cardinality(fronts) = 1 AND even THEN latest END;
     RETURN NEXT;
     IF cardinality(got) = 0 THEN
         RETURN;
@@ -173,7 +185,7 @@ BEGIN
     END IF;
     -- `seen`, not `mail`: what came since the claim may not be among the letters that were read
     RETURN QUERY
-    SELECT NULL::boolean, NULL::boolean, NULL::timestamptz, NULL::timestamptz, NULL::integer,
+    SELECT NULL::boolean, NULL::boolean, NULL::timestamptz, NULL::timestamptz, NULL::integer, NULL::timestamptz,
         r.run_id, r.id, r.name, r.kind, r.queue, nullif(r.priority, 0), r.claim, nullif(r.attempt, 1),
         nullif(r.recoveries, 0)::integer, r.input::text, r.correlation_id, r.parent_correlation_id, r.parent_id,
         r.parent_key, r.root_id, nullif(r.depth, 0)::integer, r.trigger::text, r.deadline, r.created_at,

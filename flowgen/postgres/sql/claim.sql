@@ -3,5 +3,5 @@
 -- Index: worker_pkey, run_ready, run_suspect, run_future, entry_pkey, inbox_pkey.
 SELECT * FROM {schema}.claim(
     %(session)b, %(epoch)b, %(queues)b::text[], %(limit)b, %(suspect)b, %(bare)b, %(have)s::jsonb, %(run_bytes)b,
-    %(batch_bytes)b
+    %(batch_bytes)b, %(since)b::timestamptz
 )
