@@ -34,6 +34,44 @@ def test_a_claim_takes_no_more_than_it_was_asked_for(store: Store) -> None:
     assert len(store.claim(session, 3).runs) == 2
 
 
+def test_a_look_goes_on_where_the_last_one_ended(store: Store) -> None:
+    session = store.register()
+    runs = []
+    for _ in range(4):
+        runs.append(store.start())
+        store.advance(1)
+    first = store.claim(session, 2)
+    assert [item.run_id for item in first.runs] == runs[:2]
+    assert first.since == store.row(runs[1], "due_at")
+    store.sql("UPDATE {schema}.run SET due_at = due_at - interval '1 h' WHERE run_id = %s", runs[3])
+    second = store.claim(session, 1, since=first.since)
+    assert [item.run_id for item in second.runs] == [runs[2]]
+    assert store.claim(session, since=second.since).runs == []
+    assert [item.run_id for item in store.claim(session).runs] == [runs[3]]
+
+
+def test_a_look_that_found_all_there_is_leaves_room_for_starts_that_commit_late(store: Store) -> None:
+    found = store.claim(store.register())
+    assert found.since is not None
+    assert found.now - found.since == timedelta(seconds=10)
+
+
+@pytest.mark.parametrize(
+    ("starts", "limit"),
+    [
+        pytest.param([{"priority": 5}, {"priority": 1}, {}], 2, id="priorities"),
+        pytest.param([{"queue": "a"}, {"queue": "b"}, {"queue": "c"}], 1, id="queues"),
+    ],
+)
+def test_a_look_at_several_priorities_or_queues_does_not_say_where_it_ended(
+    store: Store, starts: list[dict[str, Any]], limit: int
+) -> None:
+    session = store.register()
+    for start in starts:
+        store.start(**start)
+    assert store.claim(session, limit).since is None
+
+
 def test_only_definitions_that_the_worker_knows_are_claimed(store: Store) -> None:
     known, unknown = store.start("flow"), store.start("other")
     session = store.register("flow")
