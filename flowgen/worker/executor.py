@@ -47,6 +47,8 @@ class RunningCall:
     """It has been settled or dropped; what the function still does is nobody's."""
     begun_at: float | None = None
     task: asyncio.Task[Any] | None = None
+    awaited: bool = False
+    """Its task has begun."""
     timer: asyncio.TimerHandle | None = None
     thread: bool = False
     replaced: bool = False
@@ -155,7 +157,8 @@ class Executor:
         running.over = True
         self._disarm(running)
         if running.task is not None:
-            running.task.cancel()
+            if running.awaited:  # a task that is cancelled before would never give its place back
+                running.task.cancel()
         elif running.thread and running.begun_at is not None:
             running.replaced = True
             self._threads.replace_one()
@@ -194,8 +197,10 @@ class Executor:
         value: Any = None
         error: BaseException | None = None
         try:
-            enter(running.context)  # the task is the function's alone
-            value = await call(running)
+            running.awaited = True
+            if not running.over:
+                enter(running.context)  # the task is the function's alone
+                value = await call(running)
         except BaseException as raised:
             error = raised
         finally:
