@@ -167,6 +167,7 @@ class Claimer:
         begun = monotonic()
         since = self._since if begun < self._whole_at else None
         have = self._runner.cache.haves()
+        quiet = not self._runner.count()
         claimed = await self._link.call(claims.claim(session, room, queues=self._queues, have=have, since=since))
         self._clock.heard(claimed.now)
         if since is None:
@@ -175,9 +176,9 @@ class Claimer:
         self._since = claimed.since
         if claimed.fenced:
             return 0.1 if self._session.lost(session) else 0.0
-        return await self._taken(claimed, room, session, whole=since is None)
+        return await self._taken(claimed, room, session, whole=since is None, quiet=quiet)
 
-    async def _taken(self, claimed: Claimed, room: int, session: Session, *, whole: bool) -> float:
+    async def _taken(self, claimed: Claimed, room: int, session: Session, *, whole: bool, quiet: bool) -> float:
         self._due_at = claimed.next_due_at
         if claimed.runs:
             self._runner.accept(await self._whole(claimed.runs, session))
@@ -207,7 +208,7 @@ class Claimer:
                 await self._say_idle(True)
                 self._said = True
                 return 0.0
-            if not self._runner.count():
+            if quiet and not self._runner.count():  # what was here when it looked may have made runs ready since
                 self.dry.set()
             if self._said:
                 self._said = False

@@ -10,7 +10,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from flowgen import App, Checkpoint, Context, Flow, Gather, Invoke, Retry, Sleep, Step, StepContext
+from flowgen import App, Checkpoint, Context, Flow, Gather, Invoke, Retry, Sleep, Start, Step, StepContext
 from flowgen.client.sync import Client
 from flowgen.errors import DatabaseError, RetryableError, RunFailed
 from flowgen.testing.workers import Workers
@@ -203,3 +203,40 @@ def test_a_checkpoint_that_has_to_wait_for_its_row_is_kept_whatever_is_reported_
         flowgen_worker(app, lease=60)
         assert flowgen_client.start(saves).result(timeout=10) == 7
     assert post.kept == ["flush flush"]
+
+
+def test_a_worker_that_drains_looks_again_when_runs_became_ready_since_it_looked(
+    app: App, flowgen_client: Client, flowgen_worker: Workers, db: Db, post: Post
+) -> None:
+    go, begun = threading.Event(), threading.Event()
+    empty: list[None] = []
+
+    @app.task
+    def child() -> int:
+        return 1
+
+    def wait() -> None:
+        begun.set()
+        go.wait(10)
+
+    @app.workflow
+    def parent() -> Flow[None]:
+        yield from Step(wait)
+        yield from Start(child)
+
+    run = flowgen_client.start(parent)
+    db.execute("update flowgen.run set recoveries = 1")  # it adopts nobody
+
+    def nothing(answer: Any) -> bool:
+        if begun.is_set() and not answer.runs:
+            empty.append(None)
+        return len(empty) > 3
+
+    def end() -> None:
+        go.set()
+        run.result(timeout=10)
+
+    post.before["claim claim"] = (nothing, end)
+    assert flowgen_worker(app, drain=True, poll=0.02).join(10)
+    assert post.kept == ["claim claim"]
+    assert db.execute("select distinct status from flowgen.run").fetchall() == [(7,)]
