@@ -24,6 +24,9 @@ class Cache:
 
     def keep(self, run: LiveRun) -> None:
         """The run has hung up."""
+        _, older = self._runs.pop(run.run_id, (0, None))
+        if older is not None:
+            older.execution.close()
         self._runs[run.run_id] = (run.claimed.claim, run)
         while len(self._runs) > self._size:
             self._runs.popitem(last=False)[1][1].execution.close()

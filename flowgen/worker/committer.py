@@ -131,7 +131,7 @@ class Committer:
                 break
         if alone is not None:
             alone.marked = True
-            self._dirty.append(alone)
+            self._dirty.appendleft(alone)
         return parts
 
     async def _send(self, parts: list[Part], *, failing: bool = False) -> list[Landed]:

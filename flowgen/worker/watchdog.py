@@ -120,7 +120,10 @@ class Watchdog:
                         _line(frame),
                     )
                 if took >= LIMIT and self._stack is None:
-                    self._stack = "".join(traceback.format_stack(frame)[-12:])
+                    stack = "".join(traceback.format_stack(frame)[-12:])
+                    if self._run is not run or self._drives != drive:  # it came back while its stack was read
+                        continue
+                    self._stack = stack
                     ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(self._watched), ctypes.py_object(Stuck))
 
 
