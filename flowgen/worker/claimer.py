@@ -142,12 +142,11 @@ class Claimer:
         self._wake.set()
 
     def room(self) -> int:
-        """How many more runs can be taken: as many as the functions and the commits will get to soon."""
+        """How many more runs can be taken: as many as the functions will get to soon."""
         live = self._runner.count()
         seconds = max(self._executor.mean_seconds, 0.00005)
         backlog = int(min(LIVE, max(self._executor.size, self._executor.size * BACKLOG / seconds)))
-        behind = self._runner.agents.committer.behind
-        return min(LIVE - live, backlog - self._executor.pending, BEHIND - behind)
+        return min(LIVE - live, backlog - self._executor.pending)
 
     async def _look(self) -> float:
         """One look at the queue; the seconds until the next."""
@@ -158,7 +157,7 @@ class Claimer:
             await self._give_back()
         if self._alone_at is not None and monotonic() >= self._alone_at:
             return await self._suspect()
-        room = min(BATCH, self.room())
+        room = min(BATCH, self.room(), BEHIND - self._runner.agents.committer.behind)
         if room <= 0:
             return 0.005
         if self._due_at is not None and self._clock.until(self._due_at) == 0:

@@ -191,7 +191,7 @@ class Executor:
         lane.running += 1
         running.begun_at = monotonic()
         self._arm(running)
-        running.task = self._loop.create_task(self._run(running, call, lane))
+        running.task = asyncio.Task(self._run(running, call, lane), loop=self._loop, name=running.call.key)
 
     async def _run(self, running: RunningCall, call: AsyncCall, lane: Lane) -> None:
         value: Any = None
