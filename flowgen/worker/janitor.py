@@ -55,8 +55,7 @@ class Janitor:
         self._session.clock.heard(seen.now)
         if seen.next_tick_at is not None:
             self._scheduler.expect(seen.next_tick_at)
-        ready = seen.ready or seen.suspect
-        if ready:
+        if seen.ready or seen.suspect:
             self._claimer.poke()
         else:
             self._claimer.nothing_ready()
