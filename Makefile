@@ -61,6 +61,10 @@ fix: setup ## Format, and mend what the linter can mend
 test: setup test-newest ## All tests; those without a server also on the newest other Python here
 	$(PY) -m pytest $(PYTEST_ARGS)
 
+.PHONY: nightly
+nightly: setup ## The tests that take long, or need pgbouncer, faketime or a small disk; what is missing is skipped
+	$(PY) -m pytest -m nightly $(PYTEST_ARGS)
+
 .PHONY: unit
 unit: setup ## The tests that need no server
 	$(PY) -m pytest -q $(UNIT) $(PYTEST_ARGS)
