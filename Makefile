@@ -2,7 +2,7 @@
 #
 #   PYTHON       the Python that .venv is made with: 3.11 or newer; found when not given
 #   PYTEST_ARGS  what pytest is told besides, such as PYTEST_ARGS="-x -k checkpoint"
-#   KILL_ARGS    what the kill harness is told, such as KILL_ARGS="--seed 7 --lease 2s --workers-kills 20"
+#   CHAOS_ARGS    what the chaos harness is told, such as CHAOS_ARGS="--seed 7 --lease 2s --workers-kills 20"
 #   ONLY, QUICK  which workloads bench measures, such as ONLY=W2,W3; in small sizes, QUICK=1
 
 SHELL := /bin/bash
@@ -12,7 +12,7 @@ SHELL := /bin/bash
 PYTHON ?= $(shell for each in python3 python3.13 python3.12 python3.11 python; do \
 	if "$$each" -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1; then echo "$$each"; break; fi; done)
 PYTEST_ARGS ?=
-KILL_ARGS ?=
+CHAOS_ARGS ?=
 
 VENV := .venv
 PY := $(VENV)/bin/python
@@ -84,9 +84,9 @@ $(NEWEST)/.installed: pyproject.toml
 demo: setup ## Run the demonstration
 	$(PY) -m examples.demo
 
-.PHONY: kill
-kill: setup ## Kill workers at random and compare what they leave with what should be there
-	$(PY) -m tests.kill $(KILL_ARGS)
+.PHONY: chaos
+chaos: setup ## Kill workers at random and compare what they leave with what should be there
+	$(PY) -m tests.chaos $(CHAOS_ARGS)
 
 .PHONY: bench
 bench: bench-python ## Measure W1 to W11 into docs/performance.md; ONLY=W2,W3 or QUICK=1 into build/benchmarks

@@ -15,9 +15,9 @@ from typing import Any
 
 import flowgen
 from flowgen.errors import DatabaseError, RunExists
-from tests.kill import flows
-from tests.kill.bodies import app
-from tests.kill.plan import Plan, Start
+from tests.chaos import flows
+from tests.chaos.bodies import app
+from tests.chaos.plan import Plan, Start
 
 
 def main() -> None:

@@ -13,8 +13,8 @@ from typing import Any
 
 import attrs
 
-from tests.kill import witness
-from tests.kill.evidence import (
+from tests.chaos import witness
+from tests.chaos.evidence import (
     CANCELLED,
     COMPLETED,
     FAILED,
@@ -26,7 +26,7 @@ from tests.kill.evidence import (
     Outcome,
     RunRow,
 )
-from tests.kill.expected import EXPECTED, Expected
+from tests.chaos.expected import EXPECTED, Expected
 
 BODIES = frozenset(
     {

@@ -12,8 +12,8 @@ from uuid import UUID
 import pytest
 
 from flowgen import Failure, StepFailed, StepTimedOut
-from tests.kill import expected, witness
-from tests.kill.plan import FLOWS, Plan, make
+from tests.chaos import expected, witness
+from tests.chaos.plan import FLOWS, Plan, make
 
 
 def planned(seed: int, **given: Any) -> Plan:

@@ -11,13 +11,13 @@ from contextlib import contextmanager
 from typing import Any
 
 from flowgen import App, PermanentError, Retry, current
-from tests.kill import witness
+from tests.chaos import witness
 
-app = App(name="kill")
+app = App(name="chaos")
 
 LEDGER = """
-    INSERT INTO kill.ledger (run, key, segment) VALUES (%s, %s, %s)
-    ON CONFLICT (run, key, segment) DO UPDATE SET n = kill.ledger.n + 1
+    INSERT INTO chaos.ledger (run, key, segment) VALUES (%s, %s, %s)
+    ON CONFLICT (run, key, segment) DO UPDATE SET n = chaos.ledger.n + 1
 """
 
 

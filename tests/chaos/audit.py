@@ -7,10 +7,10 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from flowgen.testing import replay
-from tests.kill import flows
-from tests.kill.checker import Violation
-from tests.kill.evidence import COMPLETED, RunRow
-from tests.kill.witness import plain
+from tests.chaos import flows
+from tests.chaos.checker import Violation
+from tests.chaos.evidence import COMPLETED, RunRow
+from tests.chaos.witness import plain
 
 app = flows.app
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from tests.kill import checker, report
-from tests.kill.checker import Violation
-from tests.kill.evidence import Evidence, Kill
-from tests.kill.harness import Outcome
-from tests.kill.plan import make
+from tests.chaos import checker, report
+from tests.chaos.checker import Violation
+from tests.chaos.evidence import Evidence, Kill
+from tests.chaos.harness import Outcome
+from tests.chaos.plan import make
 
 
 def outcome(broken: bool) -> Outcome:

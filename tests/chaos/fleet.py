@@ -18,7 +18,7 @@ from typing import Any
 
 import attrs
 
-from tests.kill import witness
+from tests.chaos import witness
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -83,7 +83,7 @@ class Fleet:
                 log = self.folder / f"{unit.name}.log"
                 unit.killed = False
                 unit.process = launch(
-                    "tests.kill.process", *self._arguments, str(unit.processes), log=log, spoken=self.spoken
+                    "tests.chaos.process", *self._arguments, str(unit.processes), log=log, spoken=self.spoken
                 )
             elif unit.processes > 1 and not unit.killed:
                 self._miss(unit)
@@ -190,7 +190,7 @@ def _alive(pid: int) -> bool:
 def _is_ours(pid: int) -> bool:
     with contextlib.suppress(OSError):
         return (
-            b"tests.kill.process" in Path(f"/proc/{pid}/cmdline").read_bytes()
+            b"tests.chaos.process" in Path(f"/proc/{pid}/cmdline").read_bytes()
             or b"multiprocessing" in Path(f"/proc/{pid}/cmdline").read_bytes()
         )
     return False

@@ -123,7 +123,7 @@ def _starts(dice: random.Random, runs: int, seconds: float) -> tuple[Start, ...]
     for n in range(1, runs + 1):
         name = dice.choices(list(FLOWS), list(FLOWS.values()))[0]
         at = round(seconds * n / runs, 3)
-        start = Start(n, name, at, f"kill-{n}" if dice.random() < 0.5 else None)
+        start = Start(n, name, at, f"chaos-{n}" if dice.random() < 0.5 else None)
         starts.append(start)
         if start.id is not None:
             named.append(start)

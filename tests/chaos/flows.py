@@ -34,9 +34,9 @@ from flowgen import (
     Wait,
     current,
 )
-from tests.kill import bodies, witness
-from tests.kill.bodies import app
-from tests.kill.expected import INTERRUPTED, pages_of, pause, pick, steps_of
+from tests.chaos import bodies, witness
+from tests.chaos.bodies import app
+from tests.chaos.expected import INTERRUPTED, pages_of, pause, pick, steps_of
 
 __all__ = ["app", "see"]
 

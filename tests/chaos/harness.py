@@ -23,13 +23,13 @@ import psycopg
 import flowgen
 from flowgen.postgres import embedded
 from flowgen.postgres.migrate import migrate_url
-from tests.kill import audit, checker, witness
-from tests.kill.bodies import app
-from tests.kill.checker import Violation
-from tests.kill.evidence import Evidence, Kill
-from tests.kill.fleet import Fleet, launch
-from tests.kill.plan import Fault, Plan, share
-from tests.kill.store import Store
+from tests.chaos import audit, checker, witness
+from tests.chaos.bodies import app
+from tests.chaos.checker import Violation
+from tests.chaos.evidence import Evidence, Kill
+from tests.chaos.fleet import Fleet, launch
+from tests.chaos.plan import Fault, Plan, share
+from tests.chaos.store import Store
 
 QUIET = 12.0
 """The longest that a run of the workload waits for anything but a lease."""
@@ -98,7 +98,7 @@ class Harness:
     def _carried_out(self) -> Outcome:
         began = time.monotonic()
         client = launch(
-            "tests.kill.client",
+            "tests.chaos.client",
             self.url,
             str(self.folder / "plan.json"),
             str(self.folder / "said.jsonl"),

@@ -1,7 +1,7 @@
 """The witness: what happened, told by the processes themselves and kept outside of the engine.
 
 Each process appends JSON lines with one write(2) to a file that is open with O_APPEND. The page cache survives a
-SIGKILL of the writer, so a line that was written is there. It says nothing unless `KILL_WITNESS` names the file; so
+SIGKILL of the writer, so a line that was written is there. It says nothing unless `CHAOS_WITNESS` names the file; so
 the same code can be replayed in silence.
 """
 
@@ -23,7 +23,7 @@ from uuid import UUID
 from flowgen import RunRef
 from flowgen.errors import ChildCancelled, ChildTimedOut, OutcomeError, StepTimedOut
 
-VARIABLE = "KILL_WITNESS"
+VARIABLE = "CHAOS_WITNESS"
 
 _MOMENT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d")
 
@@ -54,7 +54,7 @@ _witness: Witness | None = None
 
 
 def open_from_environment() -> None:
-    """Open the file that `KILL_WITNESS` names, once in a process."""
+    """Open the file that `CHAOS_WITNESS` names, once in a process."""
     global _witness
     path = os.environ.get(VARIABLE)
     if path and _witness is None:

@@ -9,8 +9,8 @@ from typing import Any
 import attrs
 import pytest
 
-from tests.kill import checker, witness
-from tests.kill.evidence import Change, EntryRow, Evidence, Kill, RunRow, ScheduleRow
+from tests.chaos import checker, witness
+from tests.chaos.evidence import Change, EntryRow, Evidence, Kill, RunRow, ScheduleRow
 
 INTERRUPTED = json.dumps({"type": "StepInterrupted", "message": "interrupted"})
 

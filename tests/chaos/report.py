@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import flowgen
-from tests.kill import checker
-from tests.kill.evidence import COMPLETED, FAILED, Evidence
-from tests.kill.harness import Outcome
+from tests.chaos import checker
+from tests.chaos.evidence import COMPLETED, FAILED, Evidence
+from tests.chaos.harness import Outcome
 
 BUCKETS = (0.5, 1.0, 2.0, 5.0, 10.0, 15.0, 20.0, 30.0, 60.0)
 MEANS = {
@@ -143,11 +143,11 @@ def page(report: dict[str, Any]) -> str:
     """The Markdown page."""
     kills, versions = report["kills"], report["versions"]
     text = [
-        "# Kill report",
+        "# Chaos report",
         "",
-        "`make kill` kills workers and the database server with SIGKILL at random moments, over every command, and then"
-        " compares what is stored with what the processes themselves wrote down outside of the engine. This page is its"
-        " last full run. Nothing here is measured by flowgen itself.",
+        "`make chaos` kills workers and the database server with SIGKILL at random moments, over every command, and"
+        " then compares what is stored with what the processes themselves wrote down outside of the engine. This page"
+        " is its last full run. Nothing here is measured by flowgen itself.",
         "",
         f"Seed {report['seed']}, plan `{report['plan']}`, lease {report['lease']:g} s, flowgen {versions['flowgen']},"
         f" Python {versions['python']}, PostgreSQL {versions['postgresql']}.",

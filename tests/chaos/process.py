@@ -1,4 +1,4 @@
-"""A worker process: `python -m tests.kill.process URL LEASE PROCESSES`, an ordinary `flowgen.run`."""
+"""A worker process: `python -m tests.chaos.process URL LEASE PROCESSES`, an ordinary `flowgen.run`."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ import sys
 
 import flowgen
 from flowgen import Settings
-from tests.kill import flows
-from tests.kill.bodies import app
+from tests.chaos import flows
+from tests.chaos.bodies import app
 
 
 def main() -> None:

@@ -7,30 +7,31 @@ from typing import Any
 
 import psycopg
 
-from tests.kill.evidence import Change, EntryRow, RunRow, ScheduleRow
+from tests.chaos.evidence import Change, EntryRow, RunRow, ScheduleRow
 
 SETUP = """
-CREATE SCHEMA IF NOT EXISTS kill;
-CREATE TABLE kill.ledger (run text, key text, segment integer, n integer NOT NULL DEFAULT 1,
+CREATE SCHEMA IF NOT EXISTS chaos;
+CREATE TABLE chaos.ledger (run text, key text, segment integer, n integer NOT NULL DEFAULT 1,
     PRIMARY KEY (run, key, segment));
-CREATE TABLE kill.change (id bigint GENERATED ALWAYS AS IDENTITY, at timestamptz DEFAULT clock_timestamp(),
+CREATE TABLE chaos.change (id bigint GENERATED ALWAYS AS IDENTITY, at timestamptz DEFAULT clock_timestamp(),
     what text NOT NULL, run_id uuid NOT NULL, before integer, after integer);
-CREATE FUNCTION kill.note() RETURNS trigger LANGUAGE plpgsql AS $$
+CREATE FUNCTION chaos.note() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
     IF TG_TABLE_NAME = 'entry' THEN
-        INSERT INTO kill.change (what, run_id, before) VALUES ('entry ' || lower(TG_OP), OLD.run_id, OLD.index);
+        INSERT INTO chaos.change (what, run_id, before) VALUES ('entry ' || lower(TG_OP), OLD.run_id, OLD.index);
     ELSIF TG_OP = 'DELETE' THEN
-        INSERT INTO kill.change (what, run_id, before) VALUES ('run delete', OLD.run_id, OLD.status);
+        INSERT INTO chaos.change (what, run_id, before) VALUES ('run delete', OLD.run_id, OLD.status);
     ELSE
-        INSERT INTO kill.change (what, run_id, before, after) VALUES ('run status', OLD.run_id, OLD.status, NEW.status);
+        INSERT INTO chaos.change (what, run_id, before, after)
+        VALUES ('run status', OLD.run_id, OLD.status, NEW.status);
     END IF;
     RETURN NULL;
 END $$;
-CREATE TRIGGER kill_note AFTER UPDATE OR DELETE ON flowgen.entry FOR EACH ROW EXECUTE FUNCTION kill.note();
-CREATE TRIGGER kill_note_end AFTER UPDATE ON flowgen.run FOR EACH ROW
+CREATE TRIGGER chaos_note AFTER UPDATE OR DELETE ON flowgen.entry FOR EACH ROW EXECUTE FUNCTION chaos.note();
+CREATE TRIGGER chaos_note_end AFTER UPDATE ON flowgen.run FOR EACH ROW
     WHEN (OLD.status IS DISTINCT FROM NEW.status AND (OLD.status >= 7 OR NEW.status >= 7))
-    EXECUTE FUNCTION kill.note();
-CREATE TRIGGER kill_note_delete AFTER DELETE ON flowgen.run FOR EACH ROW EXECUTE FUNCTION kill.note();
+    EXECUTE FUNCTION chaos.note();
+CREATE TRIGGER chaos_note_delete AFTER DELETE ON flowgen.run FOR EACH ROW EXECUTE FUNCTION chaos.note();
 """
 
 
@@ -107,11 +108,11 @@ class Store:
         return [EntryRow(*row) for row in found]
 
     def ledger(self) -> dict[tuple[str, str, int], int]:
-        return {(run, key, segment): n for run, key, segment, n in self.rows("SELECT * FROM kill.ledger")}
+        return {(run, key, segment): n for run, key, segment, n in self.rows("SELECT * FROM chaos.ledger")}
 
     def changes(self) -> list[Change]:
         return [
-            Change(*row) for row in self.rows("SELECT what, run_id::text, before, after FROM kill.change ORDER BY id")
+            Change(*row) for row in self.rows("SELECT what, run_id::text, before, after FROM chaos.change ORDER BY id")
         ]
 
     def schedules(self) -> list[ScheduleRow]:

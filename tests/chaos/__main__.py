@@ -1,4 +1,4 @@
-"""`python -m tests.kill`: carry out a plan of kills and say which invariants hold. Ends with 1 when one does not."""
+"""`python -m tests.chaos`: carry out a plan of kills and say which invariants hold. Ends with 1 when one does not."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ import time
 from pathlib import Path
 
 from flowgen.postgres import embedded
-from tests.kill import report
-from tests.kill.harness import Harness, Outcome
-from tests.kill.plan import Plan, make
+from tests.chaos import report
+from tests.chaos.harness import Harness, Outcome
+from tests.chaos.plan import Plan, make
 
 
 def main() -> int:
     given = _arguments()
     began = time.monotonic()
-    folder = Path(given.folder) if given.folder else Path(tempfile.mkdtemp(prefix="flowgen-kill-"))
+    folder = Path(given.folder) if given.folder else Path(tempfile.mkdtemp(prefix="flowgen-chaos-"))
     if given.plan:
         plan = Plan.load(Path(given.plan))
     else:
@@ -63,7 +63,7 @@ def _tell(outcome: Outcome, said: dict[str, object]) -> None:
 
 
 def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m tests.kill", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m tests.chaos", description=__doc__)
     parser.add_argument("--seed", type=int)
     parser.add_argument("--workers-kills", type=int, default=200)
     parser.add_argument("--postgres-kills", type=int, default=20)
