@@ -26,11 +26,11 @@ from flowgen.core.definitions import (
     Task,
     Workflow,
     as_crons,
-    check_name,
     check_priority,
 )
 from flowgen.core.durations import Duration, as_timedelta
 from flowgen.core.forgotten import ForgottenYieldWarning, find_forgotten
+from flowgen.core.names import check_name
 from flowgen.core.retry import DEFAULT_RUN, DEFAULT_STEP, Retry
 from flowgen.errors import DefinitionError, NotRegisteredError
 

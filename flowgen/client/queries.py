@@ -14,8 +14,9 @@ from uuid import UUID
 
 import attrs
 
-from flowgen.core.definitions import Definition, check_name
+from flowgen.core.definitions import Definition
 from flowgen.core.ids import uuid_of_id
+from flowgen.core.names import check_name
 from flowgen.core.states import RunKind, RunStatus, Status, public
 from flowgen.errors import DefinitionError
 from flowgen.postgres.observe import Filter, Sort
@@ -137,7 +138,7 @@ def _read_cursor(cursor: str, sort: str) -> tuple[datetime | str | int | None, U
 
 
 def _several(value: Any, one: Any = str) -> tuple[Any, ...]:
-    return (value,) if isinstance(value, one) else tuple(value)
+    return (value,) if isinstance(value, one) or not isinstance(value, Iterable) else tuple(value)
 
 
 def _name(name: object) -> str:

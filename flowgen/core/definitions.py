@@ -6,7 +6,6 @@ Nothing here runs a handler through the engine: calling a definition does just w
 from __future__ import annotations
 
 import inspect
-import re
 from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime, timedelta
 from types import CodeType
@@ -19,6 +18,7 @@ from flowgen.core.context import current_or_detached
 from flowgen.core.cron import CronSpec
 from flowgen.core.durations import Duration, as_timedelta
 from flowgen.core.functions import ContextKind, Flavour, Function, describe
+from flowgen.core.names import check_id, check_name
 from flowgen.core.retry import Retry
 from flowgen.core.states import RunKind
 from flowgen.errors import DefinitionError
@@ -31,7 +31,6 @@ __all__ = [
     "DefinitionOptions",
     "Task",
     "Workflow",
-    "check_name",
     "is_definition",
 ]
 
@@ -41,45 +40,8 @@ T_co = TypeVar("T_co", covariant=True)
 
 Determinism = Literal["warn", "strict"]
 
-_NAME = re.compile(r"[^\x00-\x1f\x7f/#]+")
 defined_codes: dict[CodeType, str] = {}
 """The code of every handler that was defined, by which a flow that runs inline is known."""
-
-MAX_NAME = 200
-"""Bytes of UTF-8 that a name or an id may have."""
-
-
-def check_name(name: object, what: str) -> str:
-    """A name of a definition, command, queue, schedule or run: 1 to 200 bytes, no control characters, `/` or `#`.
-
-    Raises DefinitionError that says what was seen.
-    """
-    if not isinstance(name, str):
-        raise DefinitionError(f"{what} must be a string, not {name!r} of type {type(name).__name__}")
-    if not name.strip() or not _NAME.fullmatch(name):
-        raise DefinitionError(
-            f"{what} {name!r} is not a name: it must not be empty and must have no control characters, '/' or '#'"
-        )
-    try:
-        size = len(name.encode())
-    except UnicodeEncodeError:
-        raise DefinitionError(f"{what} {name!r} has lone surrogates, which cannot be stored") from None
-    if size > MAX_NAME:
-        raise DefinitionError(f"{what} {name[:40]!r}... has {size} bytes; {MAX_NAME} are allowed")
-    return name
-
-
-def check_id(id: object) -> str:
-    """A caller's id of a run: 1 to 512 bytes of text without control characters. Raises DefinitionError."""
-    if not isinstance(id, str) or not id.strip() or any(ord(c) < 32 or ord(c) == 127 for c in id):
-        raise DefinitionError(f"a run's id must be a string, not empty and without control characters, not {id!r}")
-    try:
-        size = len(id.encode())
-    except UnicodeEncodeError:
-        raise DefinitionError(f"the run id {id!r} has lone surrogates, which cannot be stored") from None
-    if size > 512:
-        raise DefinitionError(f"the run id {id[:40]!r}... has {size} bytes; 512 are allowed")
-    return id
 
 
 @attrs.frozen
@@ -276,7 +238,7 @@ class Call(Generic[T_co]):
         if tags is not None:
             given["tags"] = tuple(check_name(tag, "a tag") for tag in ([tags] if isinstance(tags, str) else tags))
         if correlation_id is not None:
-            given["correlation_id"] = check_id(correlation_id)
+            given["correlation_id"] = check_id(correlation_id, "a correlation id")
         options = attrs.evolve(self.options, **given)
         if options.delay is not None and options.at is not None:
             raise DefinitionError("a call has delay= or at=, not both")

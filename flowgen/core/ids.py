@@ -52,7 +52,7 @@ def uuid7s(milliseconds: int, words: Sequence[int]) -> list[UUID]:
 def uuid_of_id(schema: str, id: str) -> UUID:
     """The UUIDv8 of a run with an author's id: the first 128 bits of sha256(schema, 0x1f, id), version 8, RFC variant.
 
-    Two schemas of one database do not share ids. `id` must be storable text (`definitions.check_id`).
+    Two schemas of one database do not share ids. `id` must be storable text (`names.check_id`).
     """
     digest = int.from_bytes(sha256(schema.encode() + _SEPARATOR + id.encode()).digest()[:16], "big")
     return UUID(int=digest & ~(0xF << 76) & ~(0x3 << 62) | 0x8 << 76 | 0x2 << 62)

@@ -14,9 +14,10 @@ from typing import Any, Final
 import attrs
 
 from flowgen.core.durations import Duration, as_timedelta
+from flowgen.core.names import check_schema
 from flowgen.errors import DefinitionError
 
-__all__ = ["Settings", "check_schema"]
+__all__ = ["Settings"]
 
 _PREFIX: Final = "FLOWGEN_"
 # Variables that are read elsewhere, so that a setting misspelt is told from them.
@@ -122,23 +123,6 @@ class Settings:
         if problems:
             raise DefinitionError("\n".join(problems))
         return settings
-
-
-def check_schema(schema: object) -> str:
-    """A PostgreSQL schema's name: 1 to 63 bytes, nothing that starts with `pg_`. Raises DefinitionError."""
-    if not isinstance(schema, str):
-        raise DefinitionError(f"schema is {schema!r} of type {type(schema).__name__}: give a string")
-    try:
-        size = len(schema.encode())
-    except UnicodeEncodeError:
-        raise DefinitionError(f"schema is {schema!r}, which has lone surrogates") from None
-    if not schema.strip() or any(ord(c) < 32 or ord(c) == 127 for c in schema):
-        raise DefinitionError(f"schema is {schema!r}: it must not be empty and must have no control characters")
-    if size > 63:
-        raise DefinitionError(f"schema is {schema!r} of {size} bytes: PostgreSQL allows 63")
-    if schema.lower().startswith("pg_") or schema == "information_schema":
-        raise DefinitionError(f"schema is {schema!r}: PostgreSQL keeps such names for itself, give another")
-    return schema
 
 
 def _whole(value: object, what: str, least: int, most: int) -> int:

@@ -26,6 +26,7 @@ from typing import Any, TypeAlias, TypeVar
 
 import attrs
 
+from flowgen.core.names import MAX_SCHEMA, check_schema
 from flowgen.errors import DatabaseError, DefinitionError, FlowgenError, LeaseLost, SchemaError
 
 try:
@@ -66,9 +67,6 @@ FENCED = "FG001"
 TRANSACTION_LOST = "FG002"
 """SQLSTATE of a function of ours: a Transaction's function ended the transaction by itself."""
 
-_MAX_IDENTIFIER = 63
-_BODY_TAG = "$function$"
-
 
 @attrs.frozen
 class Statement:
@@ -107,20 +105,10 @@ Op: TypeAlias = Generator[Request, list[Any], T]
 
 
 def _valid(_: Schema, __: object, name: str) -> None:
-    size = len(name.encode(errors="replace"))
-    problem = None
-    if not name.strip():
-        problem = "is empty"
-    elif size > _MAX_IDENTIFIER:
-        problem = f"has {size} bytes, of at most {_MAX_IDENTIFIER}"
-    elif "\0" in name or not name.isprintable():
-        problem = "holds a character that cannot be printed"
-    elif _BODY_TAG in name:
-        problem = f"holds {_BODY_TAG}"
-    elif name.startswith("pg_"):
-        problem = "begins with pg_, which PostgreSQL keeps for itself"
-    if problem:
-        raise SchemaError(f"The schema name {name!r} {problem}; give another name, such as 'flowgen'")
+    try:
+        check_schema(name)
+    except DefinitionError as error:
+        raise SchemaError(str(error)) from None
 
 
 @attrs.frozen
@@ -139,7 +127,7 @@ class Schema:
     def channel(self) -> str:
         """The notification channel of this schema."""
         channel = f"flowgen.{self.name}"
-        if len(channel.encode()) <= _MAX_IDENTIFIER:
+        if len(channel.encode()) <= MAX_SCHEMA:
             return channel
         return f"flowgen#{hashlib.sha256(self.name.encode()).hexdigest()[:40]}"
 

@@ -14,8 +14,9 @@ import attrs
 from typing_extensions import TypeVar
 
 from flowgen.core.commands.command import Command, given_name, set_field, shown_call
-from flowgen.core.definitions import Definition, check_id, check_name, check_priority
+from flowgen.core.definitions import Definition, check_priority
 from flowgen.core.durations import Duration
+from flowgen.core.names import check_id, check_name
 from flowgen.core.options import ChildOptions, child_options
 from flowgen.errors import DefinitionError
 

@@ -14,7 +14,7 @@ import attrs
 from typing_extensions import TypeVar
 
 from flowgen.core import fingerprint
-from flowgen.core.definitions import check_name
+from flowgen.core.names import check_name
 from flowgen.core.options import CommandOptions
 
 __all__ = ["NO_OPTIONS", "Branch", "Command", "Flow", "given_name", "set_field", "shown_call"]

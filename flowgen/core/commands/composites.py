@@ -16,7 +16,8 @@ from typing_extensions import TypeVar
 
 from flowgen.core.commands.command import NO_OPTIONS, Branch, Command, set_field
 from flowgen.core.context import Context
-from flowgen.core.definitions import Definition, check_name
+from flowgen.core.definitions import Definition
+from flowgen.core.names import check_name
 from flowgen.core.options import CommandOptions
 from flowgen.errors import DefinitionError, Failure
 

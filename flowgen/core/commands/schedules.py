@@ -11,7 +11,8 @@ import attrs
 
 from flowgen.core.commands.command import NO_OPTIONS, Command, set_field
 from flowgen.core.cron import CronSpec
-from flowgen.core.definitions import Call, Definition, check_name
+from flowgen.core.definitions import Call, Definition
+from flowgen.core.names import check_name
 from flowgen.core.options import CommandOptions
 from flowgen.errors import DefinitionError
 

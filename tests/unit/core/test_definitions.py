@@ -13,7 +13,7 @@ import pytest
 from flowgen.app import App, call
 from flowgen.core.commands import Flow, Sleep, Step
 from flowgen.core.context import Context, RunFacts, StepContext, View, entered
-from flowgen.core.definitions import Call, Cron, Task, Workflow, check_id, check_name
+from flowgen.core.definitions import Call, Cron, Task, Workflow
 from flowgen.core.states import RunKind
 from flowgen.errors import DefinitionError
 
@@ -142,21 +142,6 @@ NOON = datetime(2030, 1, 1, 12, tzinfo=UTC)
 def test_an_option_of_a_call_that_makes_no_sense_is_refused(make: Callable[[Any], object]) -> None:
     with pytest.raises(DefinitionError):
         make(charge.call("o"))
-
-
-@pytest.mark.parametrize("name", ["charge", "größe", "a b", "a:b.c-d", "x" * 200])
-def test_a_name_may_be_any_short_text(name: str) -> None:
-    assert check_name(name, "a name") == name
-
-
-@pytest.mark.parametrize("name", ["", "  ", "a/b", "a#2", "a\nb", "a\x7f", "ü" * 101, "\udc00", 3, None, b"a"])
-def test_what_is_no_name_is_refused_and_shown(name: object) -> None:
-    with pytest.raises(DefinitionError, match="a queue"):
-        check_name(name, "a queue")
-
-
-def test_an_id_may_have_what_a_name_may_not() -> None:
-    assert check_id("orders/2030#1") == "orders/2030#1"
 
 
 def test_a_cron_is_checked_where_it_is_written() -> None:
