@@ -12,9 +12,9 @@ runs the first time only, also for expressions such as `*/5 * * * *`, which are 
 from __future__ import annotations
 
 import re
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, tzinfo
 from typing import Any, Final
-from zoneinfo import ZoneInfo
+from zoneinfo import ZoneInfo, available_timezones
 
 import attrs
 from croniter import croniter
@@ -65,7 +65,7 @@ class CronSpec:
 
     expression: str
     timezone: str = "UTC"
-    zone: ZoneInfo = attrs.field(
+    zone: tzinfo = attrs.field(
         init=False, eq=False, repr=False, default=attrs.Factory(lambda self: _zone(self.timezone), takes_self=True)
     )
     fields: str = attrs.field(
@@ -103,7 +103,7 @@ def _walls(fields: str, start: datetime) -> Any:
     return croniter(fields, start, second_at_beginning=True)
 
 
-def _moment(wall: datetime, zone: ZoneInfo) -> datetime:
+def _moment(wall: datetime, zone: tzinfo) -> datetime:
     """The instant of a wall time: the first of two, or the end of the gap that it falls in."""
     early = wall.replace(tzinfo=zone, fold=0)
     moment = early.astimezone(UTC)
@@ -121,13 +121,17 @@ def _moment(wall: datetime, zone: ZoneInfo) -> datetime:
     return behind
 
 
-def _zone(name: str) -> ZoneInfo:
+def _zone(name: str) -> tzinfo:
+    if name == "UTC":
+        return UTC
     advice = 'give an IANA name such as "Europe/Berlin" or "UTC"'
     if not isinstance(name, str) or not name or name in _MACHINE_ZONES:
         raise DefinitionError(f"time zone is {name!r}: {advice}")
     try:
         return ZoneInfo(name)
     except (KeyError, ValueError, OSError):
+        if not available_timezones():
+            advice = "there is no time zone database on this machine; install one with: pip install tzdata"
         raise DefinitionError(f"time zone {name[:_LONGEST]!r} is unknown here: {advice}") from None
 
 

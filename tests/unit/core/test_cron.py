@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import functools
+import subprocess
+import sys
 from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
 
 import pytest
 
+from flowgen import App, Cron, Flow, Schedule
 from flowgen.core.cron import CronSpec, next_after
 from flowgen.errors import DefinitionError
 
@@ -75,20 +78,106 @@ def test_an_expression_fires_where_it_says(expression: str, expected: str) -> No
         ("0 0 * * 8", "day of week"),
         ("0 0 * * JAN", "day of week"),
         ("MON * * * *", "minute"),
-        ("0 0 31 4 *", "never fires"),
-        ("0 0 30 2 *", "never fires"),
         ("@reboot", "@reboot"),
         ("@often", "@daily"),
         ("* " * 200, "characters long"),
         (None, "as a str"),
     ],
 )
+@pytest.mark.bad_input("B58")
 def test_an_expression_that_is_wrong_is_refused_and_the_field_named(expression: str, named: str) -> None:
     with pytest.raises(DefinitionError, match="^cron expression") as caught:
         CronSpec.parse(expression)
     assert named in str(caught.value)
 
 
+ALLOWED = "give 5 fields (minute, hour, day of month, month, day of week) or 6 with the seconds first"
+STEPS = "*, lists, ranges or steps such as */5"
+
+
+@pytest.mark.bad_input("B58")
+@pytest.mark.parametrize(
+    ("expression", "said"),
+    [
+        ("", f"cron expression '' has 0 fields: {ALLOWED}"),
+        ("* * * *", f"cron expression '* * * *' has 4 fields: {ALLOWED}"),
+        (
+            "61 * * * *",
+            f"cron expression '61 * * * *': the minute field '61' is not understood: give 0-59, {STEPS}",
+        ),
+        (
+            "0 0 * * JAN",
+            "cron expression '0 0 * * JAN': the day of week field 'JAN' is not understood: "
+            f"give 0-7 (0 and 7 are Sunday) or SUN-SAT, {STEPS}",
+        ),
+        ("@reboot", "cron expression '@reboot' names no time: a schedule lives in the database, not in a machine"),
+    ],
+)
+def test_an_expression_that_is_wrong_is_refused_wherever_it_is_declared(expression: str, said: str) -> None:
+    def report() -> None: ...
+
+    call = App().task(report).call()
+    for declare in (
+        lambda: App().task(cron=expression)(report),
+        lambda: App().workflow(cron=["@daily", Cron(expression)])(nothing),
+        lambda: Schedule(call, "s", cron=expression),
+    ):
+        with pytest.raises(DefinitionError) as refused:
+            declare()
+        assert str(refused.value) == said
+
+
+def nothing() -> Flow[None]:
+    yield from ()
+
+
+@pytest.mark.bad_input("B59")
+@pytest.mark.parametrize(
+    "expression", ["0 0 31 4 *", "0 0 30 2 *", "* * 30 2 *", "0 0 31 2,4,6,9,11 *", "0 0 0 31 6 *", "0 0 31 FEB *"]
+)
+def test_an_expression_that_never_fires_is_refused_where_it_is_declared(expression: str) -> None:
+    with pytest.raises(DefinitionError) as refused:
+        Cron(expression)
+    said = f"cron expression {expression!r} never fires: no date fits its day of month and month"
+    assert str(refused.value) == said
+
+
+@pytest.mark.bad_input("B60")
+def test_a_zone_that_is_unknown_is_refused_wherever_it_is_declared() -> None:
+    def report() -> None: ...
+
+    call = App().task(report).call()
+    said = 'time zone \'Mars/Olympus\' is unknown here: give an IANA name such as "Europe/Berlin" or "UTC"'
+    for declare in (
+        lambda: App().task(cron=Cron("@daily", timezone="Mars/Olympus"))(report),
+        lambda: Schedule(call, "s", cron="@daily", timezone="Mars/Olympus"),
+    ):
+        with pytest.raises(DefinitionError) as refused:
+            declare()
+        assert str(refused.value) == said
+
+
+@pytest.mark.bad_input("B60")
+def test_an_old_name_of_a_zone_is_that_zone() -> None:
+    assert fires("0 12 * * *", "US/Eastern", START, 3) == fires("0 12 * * *", "America/New_York", START, 3)
+
+
+@pytest.mark.bad_input("B60")
+def test_a_machine_without_zones_says_what_to_install_and_still_knows_utc() -> None:
+    code = (
+        "import sys, zoneinfo; sys.modules['tzdata'] = None; zoneinfo.reset_tzpath([])\n"
+        "from flowgen import Cron\n"
+        "Cron('@daily')\n"
+        "Cron('@daily', timezone='Europe/Berlin')\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert done.stderr.splitlines()[-1] == (
+        "flowgen.errors.DefinitionError: time zone 'Europe/Berlin' is unknown here: "
+        "there is no time zone database on this machine; install one with: pip install tzdata"
+    )
+
+
+@pytest.mark.bad_input("B60")
 @pytest.mark.parametrize("zone", ["", "Mars/Olympus", "+02:00", "../etc/passwd", "America", "localtime", "a\0b", None])
 def test_a_zone_that_is_unknown_is_refused(zone: str) -> None:
     with pytest.raises(DefinitionError, match="time zone"):
