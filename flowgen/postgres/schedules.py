@@ -55,11 +55,11 @@ def tick_run_id(schedule_id: UUID, tick_at: datetime) -> UUID:
     return uuid_of_id(str(schedule_id), str((tick_at - _EPOCH) // timedelta(microseconds=1)))
 
 
-def tick(next_of: Callable[[ScheduleRow, datetime], datetime], *, limit: int = 100) -> Op[Ticked]:
+def tick(next_of: Callable[[ScheduleRow, datetime], datetime | None], *, limit: int = 100) -> Op[Ticked]:
     """Start the runs of due schedules and move their times, in one transaction.
 
-    `next_of` gives the next time after `now`; what it skips is the catch-up policy of the caller. When it raises,
-    nothing is committed.
+    `next_of` gives the next time after `now`; what it skips is the catch-up policy of the caller. None leaves the
+    schedule as it is. When it raises, nothing is committed.
     """
     yield Begin()
     rows = yield Statement("schedules_due", {"limit": limit})
@@ -70,12 +70,15 @@ def tick(next_of: Callable[[ScheduleRow, datetime], datetime], *, limit: int = 1
         schedule, (now, last_run_id, live) = _row(row), row[14:]
         if live and schedule.overlap == "queue":
             continue
+        assert now is not None
+        following = next_of(schedule, now)
+        if following is None:
+            continue
         run_id = tick_run_id(schedule.schedule_id, schedule.next_at)
         if live and schedule.overlap == "cancel_previous":
             superseded.append(last_run_id)
         wanted = not (live and schedule.overlap == "skip")
-        assert now is not None
-        moves.append((schedule.schedule_id, next_of(schedule, now), run_id if wanted else None, _trigger(schedule)))
+        moves.append((schedule.schedule_id, following, run_id if wanted else None, _trigger(schedule)))
     started = []
     if moves:
         started = yield Statement(

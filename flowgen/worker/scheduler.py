@@ -7,14 +7,16 @@ starts: it touches only those of its own code.
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable, Iterable
 from datetime import datetime
 from typing import Any
+from uuid import UUID
 
 from flowgen.core.cron import CronSpec, next_after
 from flowgen.core.definitions import Definition
 from flowgen.core.inputs import encode_input
-from flowgen.errors import DatabaseError
+from flowgen.errors import DatabaseError, DefinitionError
 from flowgen.postgres import schedules
 from flowgen.postgres.rows import ScheduleChange, ScheduleRow
 from flowgen.worker.link import Link, backoff
@@ -22,6 +24,7 @@ from flowgen.worker.sessions import SessionHolder
 
 __all__ = ["Scheduler", "declared", "following"]
 
+_log = logging.getLogger("flowgen.worker")
 
 TICKS = 100
 """Schedules that are moved in one transaction at the most."""
@@ -51,7 +54,7 @@ def declared(definitions: Iterable[Definition[..., Any, Any]], now: datetime) ->
 
 
 def following(schedule: ScheduleRow, now: datetime) -> datetime:
-    """The next time of a schedule after `now`."""
+    """The next time of a schedule after `now`. Raises DefinitionError for a zone that this machine does not know."""
     return next_after(CronSpec.parse(schedule.cron, schedule.timezone), now)
 
 
@@ -64,6 +67,7 @@ class Scheduler:
         self._poke = poke
         self._next_at: datetime | None = None
         self._wake = asyncio.Event()
+        self._unreadable: set[UUID] = set()
 
     def expect(self, next_at: datetime) -> None:
         """The schedules' next time, as it is now. One that is past is looked at again, however often it is told."""
@@ -90,11 +94,21 @@ class Scheduler:
     async def _tick(self) -> None:
         moved = TICKS
         while moved >= TICKS:
-            ticked = await self._link.call(schedules.tick(following, limit=TICKS))
+            ticked = await self._link.call(schedules.tick(self._following, limit=TICKS))
             moved = ticked.moved
             self._next_at = ticked.next_at
             if ticked.started:
                 self._poke()
+
+    def _following(self, schedule: ScheduleRow, now: datetime) -> datetime | None:
+        """None for a schedule that another machine has to read; said once."""
+        try:
+            return following(schedule, now)
+        except DefinitionError as error:
+            if schedule.schedule_id not in self._unreadable:
+                self._unreadable.add(schedule.schedule_id)
+                _log.error("the schedule %s/%s cannot tick here: %s", schedule.target, schedule.name, error)
+            return None
 
     async def _rest(self) -> None:
         """Until the next time has come. None is known after a tick that found nothing: the next look tells."""

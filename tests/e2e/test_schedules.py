@@ -6,6 +6,7 @@ import threading
 from typing import Any
 
 import psycopg
+import pytest
 
 import flowgen
 from flowgen import App, Context, Cron, Flow, Schedule, Sleep, Unschedule
@@ -138,3 +139,31 @@ def test_a_scheduled_workflow_has_its_trigger(
     flowgen_clock.advance("24h")
     run = eventually(lambda: [*flowgen_client.list(RunQuery(name="nightly"))])[0]
     assert run.result(timeout=10) == ["cron", "03:30:00"]
+
+
+@pytest.mark.bad_input("B60")
+def test_a_schedule_whose_zone_this_machine_does_not_know_stays_and_stops_nothing_else(
+    app: App,
+    db: Db,
+    flowgen_client: Client,
+    flowgen_worker: Workers,
+    flowgen_clock: Clock,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    @app.task(cron=["0 0 * * *", Cron("0 0 * * *", timezone="Asia/Tokyo")])
+    def nightly() -> None:
+        return None
+
+    handle = flowgen_worker(app)
+    # what a machine with newer zones has declared
+    db.execute("UPDATE flowgen.schedule SET timezone = 'Mars/Olympus' WHERE name = 'cron-2'")
+    flowgen_clock.advance("24h")
+    eventually(lambda: flowgen_client.count(RunQuery(name="nightly", status="completed")) == 1)
+    flowgen_clock.advance("24h")
+    eventually(lambda: flowgen_client.count(RunQuery(name="nightly", status="completed")) == 2)
+    assert not handle.join(0)
+    told = [record.getMessage() for record in caplog.records if "Mars/Olympus" in record.getMessage()]
+    assert len(told) == 1, "said once"
+    assert "nightly/cron-2" in told[0]
+    db.execute("UPDATE flowgen.schedule SET timezone = 'Asia/Tokyo' WHERE name = 'cron-2'")
+    eventually(lambda: flowgen_client.count(RunQuery(name="nightly", status="completed")) == 3)
