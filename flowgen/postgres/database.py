@@ -271,9 +271,24 @@ _DEFAULTS: dict[str, str | int] = {
 
 
 def _conninfo(url: str, application_name: str) -> str:
-    given = conninfo_to_dict(url)
+    given = _read(url)
     defaults = {**_DEFAULTS, "application_name": application_name}
     return make_conninfo(url, **{key: value for key, value in defaults.items() if key not in given})
+
+
+def _read(url: str) -> dict[str, Any]:
+    """The parts of a URL or keyword string. A password that is not quoted right would be told as another part."""
+    how = "give postgresql://user:password@host/database, the password's @ / : ? # % and spaces as %40 %2F %3A ..."
+    try:
+        given = conninfo_to_dict(url)
+    except psycopg.ProgrammingError as error:
+        reason = re.sub(r"[\"'].*[\"']", "***", str(error).strip(), flags=re.DOTALL)
+        raise DatabaseError(f"The URL of the database cannot be read ({reason}): {how}") from None
+    numbers = [str(given.get(name, 0)) for name in ("port", "connect_timeout")]
+    names = [str(given.get("host", "")), str(given.get("dbname", "")) if "://" in url else ""]
+    if any("@" in name for name in names) or not all(re.fullmatch(r"[-\d, ]*", number) for number in numbers):
+        raise DatabaseError(f"The URL of the database names a host, database or number that is none: {how}")
+    return given
 
 
 def connect(
@@ -283,8 +298,9 @@ def connect(
 
     `pooler`: behind a transaction-mode pooler, so no prepared statements. Raises DatabaseError.
     """
+    conninfo = _conninfo(url, application_name)
     try:
-        conn = psycopg.connect(_conninfo(url, application_name), autocommit=autocommit)
+        conn = psycopg.connect(conninfo, autocommit=autocommit)
     except psycopg.Error as error:
         raise translate(error) from None  # the original may name the password
     if pooler:
@@ -296,8 +312,9 @@ async def connect_async(
     url: str, *, application_name: str = "flowgen", autocommit: bool = True, pooler: bool = False
 ) -> psycopg.AsyncConnection[Any]:
     """An async connection to `url`; the same as `connect`."""
+    conninfo = _conninfo(url, application_name)
     try:
-        conn = await psycopg.AsyncConnection.connect(_conninfo(url, application_name), autocommit=autocommit)
+        conn = await psycopg.AsyncConnection.connect(conninfo, autocommit=autocommit)
     except psycopg.Error as error:
         raise translate(error) from None
     if pooler:

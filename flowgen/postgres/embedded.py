@@ -97,6 +97,7 @@ def ensure(
     (seconds without clients until it stops, 0 is never) hold for a server that this call starts.
     """
     home = _home(folder)
+    seconds = _idle() if idle is None else idle
     find_binaries()
     home.create()
     with home.lock():
@@ -107,7 +108,7 @@ def ensure(
         url = _url(place)
         if prepare is not None:
             prepare(url)
-        _watch(home, place, idle)
+        _watch(home, place, seconds)
     return url
 
 
@@ -372,9 +373,19 @@ def _log_tail(log: Path, start: int, limit: int = 4_000) -> str:
         return ""
 
 
-def _watch(home: ServerFolder, place: Place, idle: float | None) -> None:
+def _idle() -> float:
+    text = os.environ.get("FLOWGEN_EMBEDDED_IDLE") or str(IDLE)
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = -1.0
+    if not 0 <= seconds < float("inf"):
+        raise DefinitionError(f"FLOWGEN_EMBEDDED_IDLE is {text[:80]!r}: give seconds, or 0 for never")
+    return seconds
+
+
+def _watch(home: ServerFolder, place: Place, seconds: float) -> None:
     """Start the watcher that stops an idle server, unless one watches already."""
-    seconds = float(os.environ.get("FLOWGEN_EMBEDDED_IDLE") or IDLE) if idle is None else idle
     if seconds <= 0 or not sys.executable or home.held("watch"):
         return
     script = Path(__file__).with_name("idle_stop.py")

@@ -19,6 +19,7 @@ from typing import Any, Self
 
 from flowgen.app import App
 from flowgen.app import app as default_app
+from flowgen.core.names import check_name
 from flowgen.core.settings import Settings
 from flowgen.errors import DatabaseError, DefinitionError
 from flowgen.postgres.opening import prepared_url
@@ -36,19 +37,29 @@ PATIENCE = 60.0
 """Seconds that a program which is a worker waits for a database that does not answer."""
 
 
-def _settings(settings: Settings | None) -> Settings:
-    return settings if settings is not None else Settings.from_env(os.environ)
-
-
-def _checked(queues: Sequence[str] | None, concurrency: int | None, processes: int) -> None:
+def _checked(
+    settings: Settings | None, queues: Sequence[str] | None, concurrency: int | None, processes: int
+) -> Settings:
+    """The settings, else those of the environment. Raises DefinitionError that names every problem of all of them."""
     problems = []
     if queues is not None and (isinstance(queues, str) or not queues):
         problems.append(f"queues is {queues!r}: give a list of names, or None for every queue")
+    else:
+        for queue in queues or ():
+            try:
+                check_name(queue, "a queue")
+            except DefinitionError as error:
+                problems.append(str(error))
     for name, value in (("concurrency", concurrency), ("processes", processes)):
         if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
             problems.append(f"{name} is {value!r}: give a whole number of at least 1")
+    try:
+        chosen = settings if settings is not None else Settings.from_env(os.environ)
+    except DefinitionError as error:
+        raise DefinitionError("\n".join([*problems, str(error)])) from None
     if problems:
         raise DefinitionError("\n".join(problems))
+    return chosen
 
 
 def run(
@@ -63,9 +74,8 @@ def run(
     settings: Settings | None = None,
 ) -> None:
     """See `flowgen.run`."""
-    _checked(queues, concurrency, processes)
     check_spawned()
-    chosen = _settings(settings)
+    chosen = _checked(settings, queues, concurrency, processes)
     url = ready_url(worker_url, chosen, migrate=migrate)
     which = app if app is not None else default_app
     if processes > 1:
@@ -201,8 +211,7 @@ def handle(
     settings: Settings | None = None,
 ) -> WorkerHandle:
     """See `flowgen.worker`."""
-    _checked(queues, concurrency, 1)
-    chosen = _settings(settings)
+    chosen = _checked(settings, queues, concurrency, 1)
 
     def make() -> Worker:
         url = prepared_url(worker_url, schema=chosen.schema, migrate=migrate, pooler=chosen.pooler)

@@ -53,7 +53,7 @@ def check_spawned() -> None:
 class _Order:
     """What a process is told to run; it travels by the spawn's own means."""
 
-    url: str
+    url: str = attrs.field(repr=False)
     app: tuple[str, str] | None
     modules: tuple[str, ...]
     """Where the app's definitions stand; imported first. The main module is imported by the spawn itself."""

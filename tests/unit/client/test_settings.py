@@ -51,12 +51,14 @@ def test_settings_are_frozen_and_comparable() -> None:
         ({"pooler": "yes"}, "pooler"),
     ],
 )
+@pytest.mark.bad_input("B69")
 def test_what_does_not_fit_is_refused_by_name(given: dict[str, Any], says: str) -> None:
     with pytest.raises(DefinitionError, match=says) as raised:
         Settings(**given)
     assert len(str(raised.value).splitlines()) == 1
 
 
+@pytest.mark.bad_input("B69")
 def test_every_problem_is_told_at_once_one_line_each() -> None:
     with pytest.raises(DefinitionError) as raised:
         Settings(lease="x", poll=0, cache=-1, schema="pg_x", max_recoveries=0)
@@ -64,12 +66,45 @@ def test_every_problem_is_told_at_once_one_line_each() -> None:
     assert [line.split()[0] for line in lines] == ["lease", "poll", "cache", "schema", "max_recoveries"]
 
 
+@pytest.mark.bad_input("B69")
+def test_what_each_problem_is_told() -> None:
+    with pytest.raises(DefinitionError) as raised:
+        Settings(
+            lease=[],  # type: ignore[arg-type]
+            heartbeat=True,
+            poll="0s",
+            grace=-1,
+            cache=1.5,  # type: ignore[arg-type]
+            schema=7,  # type: ignore[arg-type]
+            max_payload=0,
+            max_recoveries="3",  # type: ignore[arg-type]
+            pooler=1,  # type: ignore[arg-type]
+        )
+    length = 'a timedelta, a number of seconds, or a string such as "500ms", "2s", "1h30m", "1.5h", "2d", "1w"'
+    assert str(raised.value).splitlines() == [
+        f"lease is [] of type list: give {length}",
+        f"heartbeat is True of type bool: give {length}",
+        f"poll is '0s': give more than zero, as {length}",
+        f"grace is -1, which is negative: give zero or more, as {length}",
+        "cache is 1.5 of type float: give a whole number",
+        "schema must be a string, not 7 of type int",
+        "max_payload is 0: give 1 to 268435456",
+        "max_recoveries is '3' of type str: give a whole number",
+        "pooler is 1 of type int: give True or False",
+    ]
+    with pytest.raises(DefinitionError) as raised:
+        Settings(lease="5s", heartbeat="5s")
+    assert str(raised.value) == "heartbeat is 0:00:05, lease is 0:00:05: the heartbeat must be shorter than the lease"
+
+
+@pytest.mark.bad_input("B69")
 def test_an_unknown_setting_is_refused() -> None:
     with pytest.raises(TypeError, match="leese"):
         Settings(leese="15s")  # type: ignore[call-arg]
 
 
 @pytest.mark.parametrize("schema", ['quo"te', "Upper Case", "select", "schön", "x" * 63])
+@pytest.mark.bad_input("B57")
 def test_any_name_that_postgres_can_quote_is_a_schema(schema: str) -> None:
     assert Settings(schema=schema).schema == schema
 
@@ -90,6 +125,7 @@ def test_the_environment_is_read_and_arguments_win() -> None:
     )
 
 
+@pytest.mark.bad_input("B69")
 def test_garbage_in_the_environment_is_told_one_line_per_problem_without_secrets() -> None:
     environ = {
         "FLOWGEN_CACHE": "many",
