@@ -20,6 +20,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Generator, Mapping
+from contextlib import suppress
 from datetime import UTC, datetime
 from importlib import resources
 from typing import Any, TypeAlias, TypeVar
@@ -196,7 +197,8 @@ def run(conn: psycopg.Connection[Any], op: Op[T], schema: Schema) -> T:
         return value
     finally:
         if opened and not conn.closed:
-            conn.rollback()
+            with suppress(psycopg.Error):  # it is broken, and what was raised says more
+                conn.rollback()
 
 
 def _has_rows(cursor: psycopg.Cursor[Any] | psycopg.AsyncCursor[Any]) -> bool:
@@ -246,7 +248,8 @@ async def run_async(conn: psycopg.AsyncConnection[Any], op: Op[T], schema: Schem
         return value
     finally:
         if opened and not conn.closed:
-            await conn.rollback()
+            with suppress(psycopg.Error):
+                await conn.rollback()
 
 
 async def _conclude_async(conn: psycopg.AsyncConnection[Any], statement: Statement, schema: Schema) -> list[Any]:

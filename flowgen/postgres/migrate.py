@@ -22,6 +22,7 @@ import attrs
 import psycopg
 
 from flowgen.errors import SchemaError
+from flowgen.failpoints import ARMED, failpoint
 from flowgen.postgres.database import Begin, Commit, Op, Schema, Script, Statement, connect, preflight, run
 
 __all__ = ["SchemaState", "check", "migrate", "migrate_url", "require", "script"]
@@ -137,6 +138,8 @@ def _migrate(schema: Schema) -> Op[int]:
             yield Statement("migrate_table")
         migration = _migrations()[state.found]
         yield Script(migration.text)
+        if ARMED:
+            failpoint("migrate.mid")
         yield Statement("migrate_applied", {"version": migration.version, "name": migration.name})
         yield Commit()
 

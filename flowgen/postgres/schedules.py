@@ -25,6 +25,7 @@ from uuid import UUID
 import attrs
 
 from flowgen.core.ids import uuid_of_id
+from flowgen.failpoints import ARMED, failpoint
 from flowgen.postgres import arrays
 from flowgen.postgres.claims import cancel_runs
 from flowgen.postgres.database import Begin, Commit, Op, Statement
@@ -92,7 +93,11 @@ def tick(next_of: Callable[[ScheduleRow, datetime], datetime | None], *, limit: 
         )
     if superseded:
         yield from cancel_runs(superseded, "the schedule's next run began")
+    if ARMED and started:
+        failpoint("cron.after_enqueue")
     yield Commit()
+    if ARMED and started:
+        failpoint("cron.after_commit")
     next_at = min((move[1] for move in moves), default=None)
     return Ticked(now, tuple(run_id for (run_id,) in started), len(moves), next_at)
 

@@ -19,6 +19,7 @@ from datetime import datetime, timedelta
 from uuid import UUID
 
 from flowgen.core.entries import Entry
+from flowgen.failpoints import ARMED, failpoint
 from flowgen.postgres.database import Conclude, Op, Statement, utc
 from flowgen.postgres.entries import entry_params
 from flowgen.postgres.rows import Session
@@ -37,9 +38,13 @@ def begin(token: str, *, idle_timeout: timedelta = _IDLE) -> Op[None]:
 def finish(session: Session, token: str, run_id: UUID, entries: Sequence[Entry]) -> Op[datetime]:
     """Record the outcome and commit. Gives `recorded_at`. No other flush of the run is out."""
     params = {"session": session.id, "epoch": session.epoch, "token": token}
+    if ARMED:
+        failpoint("tx_step.before_commit")
     rows = yield Conclude(
         Statement("transaction_finish", params | entry_params([(run_id, entry) for entry in entries]))
     )
+    if ARMED:
+        failpoint("tx_step.after_commit")
     return utc(rows[0][0])
 
 

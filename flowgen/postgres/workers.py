@@ -23,9 +23,11 @@ from uuid import UUID
 
 import attrs
 
+from flowgen.failpoints import ARMED, failpoint
 from flowgen.postgres import arrays
 from flowgen.postgres.database import Op, Statement
 from flowgen.postgres.rows import Session
+from flowgen.postgres.staged import staged
 
 __all__ = [
     "Beat",
@@ -121,9 +123,17 @@ def leave(session: Session) -> Op[None]:
 def reap(limit: int = 500) -> Op[Reaped]:
     """Declare sessions dead whose lease is over, wait for nobody, and release a batch of the runs of quiet ones."""
     dead = yield Statement("reap_dead")
+    if ARMED:
+        failpoint("sweep.after_select")
     yield Statement("reap_quiet")
+    release = _release(limit)
+    released = yield from (staged(release, executed=["sweep.before_commit"]) if ARMED else release)
+    return Reaped(tuple(row[0] for row in dead), released)
+
+
+def _release(limit: int) -> Op[int]:
     rows = yield Statement("reap_release", {"limit": limit})
-    return Reaped(tuple(row[0] for row in dead), rows[0][0])
+    return int(rows[0][0])
 
 
 def resolve_unknown(session: Session) -> Op[Session | None]:

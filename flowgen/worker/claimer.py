@@ -19,9 +19,11 @@ import attrs
 from flowgen.core.entries import Entry
 from flowgen.core.settings import Settings
 from flowgen.errors import DatabaseError, LeaseLost
+from flowgen.failpoints import ARMED
 from flowgen.postgres import claims, notifications
 from flowgen.postgres import entries as entries_room
 from flowgen.postgres.rows import Claimed, ClaimedRun, Session
+from flowgen.postgres.staged import staged
 from flowgen.worker.clock import DatabaseClock, monotonic
 from flowgen.worker.executor import Executor
 from flowgen.worker.link import Link, backoff
@@ -30,6 +32,8 @@ from flowgen.worker.runner import Runner
 from flowgen.worker.sessions import SessionHolder
 
 __all__ = ["Claimer"]
+
+POINTS = "claim.before", "claim.after_select", "claim.before_commit", "claim.after_commit"
 
 BATCH = 500
 """Runs of one claim at the most."""
@@ -167,7 +171,10 @@ class Claimer:
         since = self._since if begun < self._whole_at else None
         have = self._runner.cache.haves()
         quiet = not self._runner.count()
-        claimed = await self._link.call(claims.claim(session, room, queues=self._queues, have=have, since=since))
+        op = claims.claim(session, room, queues=self._queues, have=have, since=since)
+        if ARMED:
+            op = staged(op, before=POINTS[:1], executed=POINTS[1:3], after=POINTS[3:])
+        claimed = await self._link.call(op)
         self._clock.heard(claimed.now)
         if since is None:
             ended = monotonic()

@@ -22,11 +22,13 @@ from flowgen.core.entries import Entry
 from flowgen.core.failures import failure_to_json
 from flowgen.core.states import Status
 from flowgen.errors import DatabaseError, Failure, LeaseLost
+from flowgen.failpoints import ARMED
 from flowgen.postgres import entries as entries_room
 from flowgen.postgres.entries import Stored
 from flowgen.postgres.rows import FlushBatch, FlushResult, RunAction, RunUpdate, Session
 from flowgen.worker.link import Link, backoff
 from flowgen.worker.live import LiveRun, Part
+from flowgen.worker.points import flushed
 from flowgen.worker.sessions import SessionHolder
 
 __all__ = ["AGAIN", "REFUSED", "ROWS", "Committer", "Told"]
@@ -144,7 +146,8 @@ class Committer:
                 return []
             session = self._session.current
             try:
-                result = await self._link.call(entries_room.flush(session, _batch(parts)))
+                op = entries_room.flush(session, _batch(parts))
+                result = await self._link.call(flushed(op, parts) if ARMED else op)
                 if not result.fenced:
                     break
                 if self._session.lost(session):

@@ -17,6 +17,7 @@ import attrs
 from flowgen.core.context import StepContext, StepFacts, enter, leave
 from flowgen.core.decision import FunctionCall, Raised, Result, Returned, TimedOut
 from flowgen.core.functions import ContextKind, Flavour
+from flowgen.failpoints import ARMED, failpoint
 from flowgen.worker.clock import monotonic
 from flowgen.worker.signals import AbortSignal
 from flowgen.worker.threads import Threads
@@ -118,7 +119,7 @@ class Executor:
         self.pending += 1
         function = running.call.command.function
         if function.flavour is Flavour.ASYNC:
-            self._enter(running, _called, self._tasks)
+            self._enter(running, _called_and_seen if ARMED else _called, self._tasks)
             return
         running.thread = True
         self._threads.submit(self._call, running, self._ended)
@@ -178,7 +179,10 @@ class Executor:
             self._loop.call_soon_threadsafe(self._arm, running)
         token = enter(running.context)
         try:
-            return _called(running)
+            value = _called(running)
+            if ARMED:
+                failpoint("step.after_body")
+            return value
         finally:
             leave(token)
 
@@ -249,9 +253,17 @@ class Executor:
             running.settled(running, Raised(error))
 
 
+async def _called_and_seen(running: RunningCall) -> Any:
+    value = await _called(running)
+    failpoint("step.after_body")
+    return value
+
+
 def _called(running: RunningCall) -> Any:
     command = running.call.command
     function = command.function
+    if ARMED:
+        failpoint("step.before_body")
     if function.context is ContextKind.NONE and not command.kwargs:
         return function.fn(*command.args)
     args, kwargs = running.arguments()

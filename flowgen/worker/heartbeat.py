@@ -13,6 +13,7 @@ from typing import Any
 
 from flowgen.core.settings import Settings
 from flowgen.errors import DatabaseError, FlowgenError, LeaseLost
+from flowgen.failpoints import ARMED, failpoint
 from flowgen.postgres import database, hearing, notifications, workers
 from flowgen.postgres.rows import Session
 from flowgen.worker.clock import monotonic
@@ -111,6 +112,8 @@ class Heartbeat:
         if session is None:
             self._stop.wait(0.05)
             return
+        if ARMED:
+            failpoint("heartbeat.before")
         began = monotonic()
         try:
             beat = database.run(conn, workers.heartbeat(session, self._settings.lease), self._schema)
@@ -119,6 +122,8 @@ class Heartbeat:
         if beat is None:
             self._lost(session)
             return
+        if ARMED:
+            failpoint("heartbeat.after")
         self._trusted_until = began + self._trust
         self._beaten(beat.now)
 

@@ -11,6 +11,7 @@ import random
 from typing import Any, TypeVar
 
 from flowgen.errors import DatabaseError
+from flowgen.failpoints import ARMED, failpoint
 from flowgen.postgres import database
 
 __all__ = ["Link", "backoff"]
@@ -32,13 +33,16 @@ class Link:
         self._name = name
         self._pooler = pooler
         self._conn: Any = None
+        self._opened = False
         self._lock = asyncio.Lock()
 
     async def call(self, op: database.Op[T]) -> T:
         """Run one operation. Raises DatabaseError; after a broken connection the next call opens another."""
         async with self._lock:
             if self._conn is None or self._conn.closed:
-                self._conn = None
+                if ARMED and self._opened:
+                    failpoint("reconnect.before")
+                self._conn, self._opened = None, True
                 self._conn = await database.connect_async(
                     self._url, application_name=f"flowgen {self._name}", pooler=self._pooler
                 )

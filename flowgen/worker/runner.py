@@ -28,6 +28,7 @@ from flowgen.core.decision import (
 )
 from flowgen.core.entries import Entry, Message
 from flowgen.core.states import Request, Status
+from flowgen.failpoints import ARMED, failpoint
 from flowgen.postgres.rows import ClaimedRun, Owned, RunAction
 from flowgen.worker.adoption import Adoption
 from flowgen.worker.cache import Cache
@@ -110,8 +111,9 @@ class Runner:
     # going on
 
     def _go(self, run: LiveRun, delivered: Sequence[Entry] = (), now: datetime | None = None) -> None:
-        if not run.gone and not run.leaving:
-            self._carry_out(run, self.agents.watchdog.drive(run, delivered, now or self.agents.clock.now()))
+        if run.gone or run.leaving:
+            return
+        self._carry_out(run, self.agents.watchdog.drive(run, delivered, now or self.agents.clock.now()))
 
     def _carry_out(self, run: LiveRun, decision: Decision) -> None:
         for warning in decision.warnings:
@@ -273,6 +275,8 @@ class Runner:
             self._left(run, landed, part)
             return
         if run.stopping is not None and not run.calls:
+            if ARMED:
+                failpoint("checkpoint.release")
             self._stop(run, run.stopping)
         else:
             self._go(run, part.entries, now)

@@ -21,6 +21,7 @@ from types import FrameType
 
 from flowgen.core.decision import Decision, Parked
 from flowgen.core.entries import Entry
+from flowgen.failpoints import ARMED, failpoint
 from flowgen.worker.clock import monotonic
 from flowgen.worker.live import LiveRun
 
@@ -75,9 +76,17 @@ class Watchdog:
         self._drives += 1
         self._run = run
         try:
+            if ARMED:
+                failpoint("handler.before_send" if delivered else "handler.start")
             decision = run.execution.advance(now, delivered)
+            if ARMED and delivered:
+                failpoint("handler.after_send")
         except Stuck:
             decision = Decision()
+        except Exception:  # not the handler's, which the execution keeps: nobody else's run shall suffer from it
+            self._log.exception("%s (%s) could not be driven", run.claimed.name, run.claimed.id or run.run_id)
+            detail = f"flowgen itself failed while it drove this run:\n{traceback.format_exc()}"
+            decision = Decision(finish=Parked("stuck", detail))
         finally:
             self._run = None
         return self._interrupted() or decision if self._told else decision

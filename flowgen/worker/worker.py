@@ -19,6 +19,7 @@ from uuid import UUID, uuid4
 from flowgen.app import App
 from flowgen.core.settings import Settings
 from flowgen.errors import DatabaseError, LeaseLost
+from flowgen.failpoints import ARMED, failpoint
 from flowgen.postgres import claims, database, inbox, notifications, schedules, workers
 from flowgen.postgres.rows import Session
 from flowgen.worker.adoption import Adoption
@@ -399,7 +400,11 @@ class Worker:
         assert self.runner is not None
         try:
             if not holder.fenced:
+                if ARMED:
+                    failpoint("shutdown.before_release")
                 await control.call(claims.release(holder.current))
+                if ARMED:
+                    failpoint("shutdown.after_release")
                 await control.call(workers.leave(holder.current))
                 await control.call(workers.reap())
         except (DatabaseError, LeaseLost) as error:
