@@ -29,8 +29,9 @@ def migrate(
     """Bring the schema to this code's version. Forward only; any number at once; nothing to do is fine."""
     from flowgen.core.settings import Settings
     from flowgen.postgres import migrate as migrations
-    from flowgen.postgres.database import Schema, connect, preflight
+    from flowgen.postgres.database import Schema, connect
     from flowgen.postgres.embedded import default_url
+    from flowgen.postgres.preflight import preflight
 
     if check and sql:
         raise typer.BadParameter("--check and --sql are two questions: give one")
@@ -42,7 +43,7 @@ def migrate(
         return
     conn = connect(default_url(url), application_name="flowgen migrate", pooler=settings.pooler)
     try:
-        preflight(conn)
+        preflight(conn, kept)
         before = migrations.check(conn, kept)
         if check:
             _show(kept.name, before, as_json=as_json)

@@ -7,7 +7,7 @@
     run(conn, op, schema) -> T                    await run_async(conn, op, schema) -> T
     connect(url, *, ...) -> Connection            await connect_async(url, *, ...)
     Schema(name)                                  .identifier  .channel  .text(statement name)
-    translate(error) -> DatabaseError             preflight(conn), preflight_async(conn)
+    translate(error) -> DatabaseError
 
 It never builds SQL from values, never retries and never holds a connection. A statement outside of Begin and Commit
 runs in the caller's transaction, or in its own on an autocommit connection. The invariant: every `psycopg.Error` that
@@ -52,8 +52,6 @@ __all__ = [
     "Statement",
     "connect",
     "connect_async",
-    "preflight",
-    "preflight_async",
     "redact",
     "run",
     "run_async",
@@ -353,6 +351,8 @@ def translate(error: psycopg.Error) -> DatabaseError:
     )
     if sqlstate == "25006" or (sqlstate == _STANDBY and "recovery" in message):
         message = f"This server takes no writes (a standby, or read only): {message}. Connect to the primary"
+    elif sqlstate == "42501":
+        message = f"The role of the URL lacks a right: {message}. GRANT it, or connect as the owner of the schema"
     return DatabaseError(message, sqlstate=sqlstate, transient=transient)
 
 
@@ -369,43 +369,3 @@ def _raised(error: psycopg.Error) -> FlowgenError:
         translated = translate(error)
     translated.__cause__ = error
     return translated
-
-
-# --- preflight -----------------------------------------------------------------------------------------------------
-
-
-def preflight(conn: psycopg.Connection[Any]) -> None:
-    """Refuse a server whose version or settings break a promise: SchemaError names each problem."""
-    run(conn, _preflight(), Schema())
-
-
-async def preflight_async(conn: psycopg.AsyncConnection[Any]) -> None:
-    """The same as `preflight`."""
-    await run_async(conn, _preflight(), Schema())
-
-
-def _preflight() -> Op[None]:
-    (row,) = yield Statement("preflight")
-    _judge(row)
-
-
-def _judge(row: tuple[Any, ...]) -> None:
-    version, encoding, isolation, synchronous, conforming = row
-    problems = []
-    if version < 140000:
-        problems.append(f"server version {version // 10000} is older than 14: use PostgreSQL 14 or newer")
-    if encoding != "UTF8":
-        problems.append(f"the database's encoding is {encoding}, not UTF8: create it with ENCODING 'UTF8'")
-    if isolation != "read committed":
-        problems.append(
-            f"default_transaction_isolation is '{isolation}', not 'read committed': "
-            "ALTER ROLE or ALTER DATABASE ... SET default_transaction_isolation"
-        )
-    if synchronous in {"off", "local"}:
-        problems.append(
-            f"synchronous_commit is '{synchronous}': a crash or failover would lose acknowledged commits; set it 'on'"
-        )
-    if conforming != "on":
-        problems.append("standard_conforming_strings is off: set it to 'on'")
-    if problems:
-        raise SchemaError("This database cannot be used:\n" + "\n".join(f"- {problem}" for problem in problems))

@@ -23,7 +23,8 @@ import psycopg
 
 from flowgen.errors import SchemaError
 from flowgen.failpoints import ARMED, failpoint
-from flowgen.postgres.database import Begin, Commit, Op, Schema, Script, Statement, connect, preflight, run
+from flowgen.postgres.database import Begin, Commit, Op, Schema, Script, Statement, connect, run
+from flowgen.postgres.preflight import preflight
 
 __all__ = ["SchemaState", "check", "migrate", "migrate_url", "require", "script"]
 
@@ -134,7 +135,8 @@ def _migrate(schema: Schema) -> Op[int]:
             yield Commit()
             return state.found
         if state.kind == "missing":
-            yield Statement("migrate_schema")
+            if not (yield Statement("migrate_given")):
+                yield Statement("migrate_schema")
             yield Statement("migrate_table")
         migration = _migrations()[state.found]
         yield Script(migration.text)
@@ -148,7 +150,8 @@ def migrate_url(url: str, schema: str = "flowgen") -> int:
     """`migrate` on a connection of its own, after the preflight."""
     conn = connect(url, application_name="flowgen migrate")
     try:
-        preflight(conn)
-        return migrate(conn, Schema(schema))
+        kept = Schema(schema)
+        preflight(conn, kept)
+        return migrate(conn, kept)
     finally:
         conn.close()

@@ -6,10 +6,11 @@ it is told to. The invariant: after `prepared_url` returned, the server's settin
 
 from __future__ import annotations
 
-from flowgen.postgres.database import Schema, connect, preflight
+from flowgen.postgres.database import Schema, connect
 from flowgen.postgres.embedded import default_url
 from flowgen.postgres.migrate import check, migrate_url, require
 from flowgen.postgres.migrate import migrate as bring_up
+from flowgen.postgres.preflight import preflight
 
 __all__ = ["prepared_url"]
 
@@ -32,8 +33,8 @@ def prepared_url(url: str | None, *, schema: str, migrate: bool = False, pooler:
         return chosen
     conn = connect(chosen, application_name="flowgen", pooler=pooler)
     try:
-        preflight(conn)
         kept = Schema(schema)
+        preflight(conn, kept)
         kind = check(conn, kept).kind
         if kind == "missing" or (kind == "old" and migrate):
             bring_up(conn, kept)

@@ -19,7 +19,8 @@ import pytest
 
 from flowgen.errors import DatabaseError, SchemaError
 from flowgen.postgres import migrate
-from flowgen.postgres.database import Schema, connect, preflight
+from flowgen.postgres.database import Schema, connect
+from flowgen.postgres.preflight import preflight
 from flowgen.postgres.rows import RunAction
 from tests.integration.postgres.store import Store, change, child_of, ending, outcome
 
@@ -153,19 +154,19 @@ def test_the_script_makes_the_same_schema(conn: psycopg.Connection[Any]) -> None
     ],
 )
 def test_a_setting_that_breaks_a_promise_is_named(conn: psycopg.Connection[Any], setting: str, message: str) -> None:
-    preflight(conn)
+    preflight(conn, Schema())
     if setting.startswith("standard") and conn.info.server_version >= 190000:
         pytest.skip("cannot be turned off any more")
     conn.execute(f"SET {setting}".encode())
     with pytest.raises(SchemaError, match=message):
-        preflight(conn)
+        preflight(conn, Schema())
 
 
 def test_every_problem_is_named_at_once(conn: psycopg.Connection[Any]) -> None:
     conn.execute("SET synchronous_commit = 'off'")
     conn.execute("SET default_transaction_isolation = 'repeatable read'")
     with pytest.raises(SchemaError) as seen:
-        preflight(conn)
+        preflight(conn, Schema())
     assert str(seen.value).count("\n- ") == 2
 
 

@@ -1,3 +1,3 @@
--- The schema itself; a user who may not create it can be given one.
+-- The schema itself, unless it is there.
 -- Locks: none that matter. Index: none.
 CREATE SCHEMA IF NOT EXISTS {schema}
