@@ -21,18 +21,24 @@ import attrs
 
 from flowgen.core.trees import MAX_DEPTH, show_type
 
-__all__ = ["canonical"]
+__all__ = ["canonical", "written"]
 
 _READABLE: Final = (UUID, Decimal, PurePath, timedelta)
 
 
 def canonical(value: object) -> str:
     """The canonical JSON of any value: keys sorted, ASCII, without spaces."""
+    text = written(value)
+    return _write(_tree(value, 1)) if text is None else text
+
+
+def written(value: object) -> str | None:
+    """The canonical JSON of what Python's writer takes as it is, NaN and keys that are numbers included; else None."""
     try:
         return _write(value)
     except (TypeError, ValueError, RecursionError):
         # Something that JSON has no form for, keys that are no text, or an int of more than 4300 digits.
-        return _write(_tree(value, 1))
+        return None
 
 
 def _make_writer() -> Callable[[Any], str]:

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from flowgen.core.canonical import canonical
 
-__all__ = ["Fingerprint", "args_hash", "fingerprint", "parse"]
+__all__ = ["Fingerprint", "args_hash", "fingerprint", "parse", "text_hash"]
 
 
 class Fingerprint(NamedTuple):
@@ -24,7 +24,12 @@ class Fingerprint(NamedTuple):
 
 def args_hash(bound: object) -> str:
     """A short hash (16 hex digits) of the canonical JSON of bound arguments."""
-    return blake2b(canonical(bound).encode(), digest_size=8).hexdigest()
+    return text_hash(canonical(bound))
+
+
+def text_hash(text: str) -> str:
+    """The hash of a canonical JSON text."""
+    return blake2b(text.encode(), digest_size=8).hexdigest()
 
 
 def fingerprint(kind: str, target: str, args: str) -> str:

@@ -17,6 +17,8 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from flowgen.core.codec import encode, structure
+from flowgen.core.trees import is_plain
+from flowgen.errors import CodecError
 
 __all__ = ["Binder", "binder_for"]
 
@@ -156,6 +158,24 @@ class Binder:
             for name, value in bound.items()
         ]
         return "{" + ",".join(parts) + "}"
+
+    def check_arguments(self, bound: Mapping[str, Any], *, what: str) -> None:
+        """Refuse what has no exact JSON form, neither by the parameter's annotation nor by its own type.
+
+        Raises CodecError that names the parameter.
+        """
+        for name, value in bound.items():
+            annotation, where = self.annotations.get(name, Any), f"{what} argument {name!r}"
+            if annotation is Any or is_plain(value):
+                encode(value, what=where)
+                continue
+            try:
+                encode(value, annotation, what=where)
+            except CodecError as refused:
+                try:
+                    encode(value, what=where)
+                except CodecError:
+                    raise refused from None
 
     def decode_arguments(self, bound: Mapping[str, Any], *, what: str | None = None) -> dict[str, Any]:
         """Typed arguments from parsed JSON ones.

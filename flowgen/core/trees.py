@@ -16,7 +16,7 @@ import re
 from collections.abc import Callable, Collection
 from typing import Any, Final, NoReturn, cast
 
-__all__ = ["MAX_DEPTH", "Refused", "from_text", "is_plain", "show_type", "to_text"]
+__all__ = ["ATOMS", "MAX_DEPTH", "Refused", "from_text", "is_plain", "show_type", "to_text"]
 
 MAX_DEPTH: Final = 200
 """How deep lists and objects may be nested."""
@@ -26,7 +26,8 @@ _ESCAPED: Final = re.compile("\u2400([0\u2400])")
 _SURROGATE: Final = re.compile("[\ud800-\udfff]")
 # At this length a text can hold MAX_DEPTH + 1 opened and closed brackets.
 _DEEP_TEXT: Final = 2 * MAX_DEPTH + 2
-_ATOMS: Final = frozenset({type(None), bool, int, float, str})
+ATOMS: Final = frozenset({type(None), bool, int, float, str})
+"""The types of trees without parts."""
 _KEYS: Final = {str}
 _SHOWN_PARTS: Final = 8
 # Up to this many members a loop is faster than a set of their types.
@@ -71,7 +72,7 @@ def show_type(value: object) -> str:
 
 def is_plain(value: object) -> bool:
     """Whether `value` is a tree of exact builtin types (tuples are not) with text keys, no deeper than MAX_DEPTH."""
-    return type(value) in _ATOMS or _is_plain(value, 1)
+    return type(value) in ATOMS or _is_plain(value, 1)
 
 
 def _is_plain(value: object, depth: int) -> bool:
@@ -89,9 +90,9 @@ def _is_plain(value: object, depth: int) -> bool:
 
 
 def _all_plain(members: Collection[object], depth: int) -> bool:
-    if len(members) <= _FEW or not set(map(type, members)) <= _ATOMS:
+    if len(members) <= _FEW or not set(map(type, members)) <= ATOMS:
         for member in members:
-            if type(member) not in _ATOMS and (depth >= MAX_DEPTH or not _is_plain(member, depth + 1)):
+            if type(member) not in ATOMS and (depth >= MAX_DEPTH or not _is_plain(member, depth + 1)):
                 return False
     return True
 

@@ -13,14 +13,16 @@ from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Self, overload
 import attrs
 from typing_extensions import TypeVar
 
+from flowgen.core.canonical import canonical, written
 from flowgen.core.commands.command import Command, given_name, set_field, shown_call
 from flowgen.core.definitions import Definition, is_definition
 from flowgen.core.durations import Duration
-from flowgen.core.fingerprint import args_hash
+from flowgen.core.fingerprint import text_hash
 from flowgen.core.functions import Flavour, Function, describe
 from flowgen.core.options import StepOptions, step_options
 from flowgen.core.retry import DEFAULT_STEP, Retry
 from flowgen.core.states import RunKind
+from flowgen.core.trees import ATOMS, is_plain
 from flowgen.errors import DefinitionError
 
 if TYPE_CHECKING:
@@ -87,9 +89,18 @@ class _Call(Command[T_co]):
         return self.function.binder.bind(self.args, dict(self.kwargs) if self.kwargs else {})
 
     def fingerprint(self) -> str:
-        # As the other commands have it, but one call deep: it is made for each step, and again in each replay.
-        bound = self.function.binder.bind(self.args, dict(self.kwargs) if self.kwargs else {})
-        return f"{self.kind}:{self.target}:{args_hash(bound)}"
+        """As the other commands have it; made at the yield. Raises CodecError for arguments that cannot be stored.
+
+        They are not stored, but a replay compares them, and the same call as a run of its own would store them.
+        """
+        # One call deep: it is made for each step, and again in each replay.
+        binder = self.function.binder
+        bound = binder.bind(self.args, dict(self.kwargs) if self.kwargs else {})
+        text = written(bound)
+        if text is None or not is_exact(bound, text):
+            binder.check_arguments(bound, what=f"{type(self).__name__}({self.target})")
+            text = canonical(bound)
+        return f"{self.kind}:{self.target}:{text_hash(text)}"
 
     def _shown(self) -> list[str]:
         return shown_call(self.target or repr(self.fn), self.args, self.kwargs)
@@ -187,6 +198,15 @@ class Transaction(_Call[T_co]):
     ) -> Self:
         """The same transaction with options; see `Step.opts`."""
         return self._with(step_options(self.options, given_name(name), retry, timeout, None, config))
+
+
+def is_exact(bound: Mapping[str, Any], text: str) -> bool:
+    """Whether it can be seen at once that JSON keeps these arguments, whose canonical text is given, exactly."""
+    for value in bound.values():
+        if type(value) not in ATOMS and not is_plain(value):
+            return False
+    # Escaped beyond ASCII: perhaps half of a pair of surrogates.
+    return "\\ud" not in text and "NaN" not in text and "Infinity" not in text
 
 
 def is_handler(fn: Any) -> bool:
