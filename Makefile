@@ -2,7 +2,8 @@
 #
 #   PYTHON       the Python that .venv is made with: 3.11 or newer; found when not given
 #   PYTEST_ARGS  what pytest is told besides, such as PYTEST_ARGS="-x -k checkpoint"
-#   CHAOS_ARGS    what the chaos harness is told, such as CHAOS_ARGS="--seed 7 --lease 2s --workers-kills 20"
+#   JOBS         how many tests run at a time
+#   CHAOS_ARGS   what the chaos harness is told, such as CHAOS_ARGS="--seed 7 --lease 2s --workers-kills 20"
 #   ONLY, QUICK  which workloads bench measures, such as ONLY=W2,W3; in small sizes, QUICK=1
 
 SHELL := /bin/bash
@@ -12,6 +13,8 @@ SHELL := /bin/bash
 PYTHON ?= $(shell for each in python3 python3.13 python3.12 python3.11 python; do \
 	if "$$each" -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1; then echo "$$each"; break; fi; done)
 PYTEST_ARGS ?=
+# Most tests wait for a server, so three at a time are right for two cores.
+JOBS ?= 3
 CHAOS_ARGS ?=
 
 VENV := .venv
@@ -59,7 +62,7 @@ fix: setup ## Format, and mend what the linter can mend
 
 .PHONY: test
 test: setup test-newest ## All tests; those without a server also on the newest other Python here
-	$(PY) -m pytest $(PYTEST_ARGS)
+	$(PY) -m pytest -n $(JOBS) --dist worksteal $(PYTEST_ARGS)
 
 .PHONY: nightly
 nightly: setup ## The tests that take long, or need pgbouncer, faketime or a small disk; what is missing is skipped

@@ -14,6 +14,9 @@ They are off, and cost a look at an empty dictionary, unless the environment say
     close       cut every connection of this process to the database
     lostack     both: what was asked may have been done, and no answer comes
 
+`FLOWGEN_EVICT=1` is the opposite of a rare moment: workers give each run back after every command, so that all that a
+handler knows comes from its history.
+
 It never decides anything: an engine in which no failpoint fires does the same with this file as without it.
 """
 
@@ -31,9 +34,10 @@ import attrs
 
 from flowgen.errors import DatabaseError
 
-__all__ = ["ARMED", "POINTS", "InjectedError", "arm", "failpoint"]
+__all__ = ["ARMED", "EVICT", "POINTS", "InjectedError", "arm", "evicting", "failpoint"]
 
 VARIABLE = "FLOWGEN_FAILPOINTS"
+EVICT = "FLOWGEN_EVICT"
 
 POINTS = frozenset(
     {
@@ -110,6 +114,11 @@ def failpoint(point: str) -> None:
         del ARMED[point]
     os.write(2, f"failpoint {point}: {armed.action}\n".encode())
     _fire(point, armed)
+
+
+def evicting() -> bool:
+    """Whether workers of this process keep no generator beyond a command. Asked when a worker starts."""
+    return os.environ.get(EVICT, "0") not in ("", "0")
 
 
 def _fire(point: str, armed: _Armed) -> None:

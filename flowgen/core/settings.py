@@ -21,7 +21,9 @@ __all__ = ["Settings"]
 
 _PREFIX: Final = "FLOWGEN_"
 # Variables that are read elsewhere, so that a setting misspelt is told from them.
-_NOT_SETTINGS: Final = frozenset({"FLOWGEN_URL", "FLOWGEN_TEST_URL", "FLOWGEN_EMBEDDED_IDLE", "FLOWGEN_FAILPOINTS"})
+_NOT_SETTINGS: Final = frozenset(
+    {"FLOWGEN_URL", "FLOWGEN_TEST_URL", "FLOWGEN_EMBEDDED_IDLE", "FLOWGEN_FAILPOINTS", "FLOWGEN_EVICT"}
+)
 _TRUE: Final = frozenset({"1", "true", "yes", "on"})
 _FALSE: Final = frozenset({"0", "false", "no", "off"})
 _MIB: Final = 1024 * 1024

@@ -32,12 +32,18 @@ SETTINGS = {"max_connections": "300", "max_wal_size": "4GB"}
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """`--flowgen-evict`: the workers of `flowgen_worker` keep no generator between a wait and its end."""
+    """`--flowgen-evict`: workers keep no generator from one command to the next."""
     parser.getgroup("flowgen").addoption(
         "--flowgen-evict",
         action="store_true",
-        help="run the workers of flowgen_worker with cache=0, so that every wait is followed by a replay",
+        help="have workers give a run back after every command, so that each is followed by a replay",
     )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Tell workers of this process, and of those that it starts, whether to evict."""
+    if config.getoption("--flowgen-evict"):
+        os.environ["FLOWGEN_EVICT"] = "1"
 
 
 @pytest.fixture(scope="session")
@@ -85,7 +91,7 @@ def flowgen_client(flowgen_database: str) -> Iterator[Client]:
 
 
 @pytest.fixture
-def flowgen_worker(flowgen_database: str, request: pytest.FixtureRequest) -> Iterator[Workers]:
+def flowgen_worker(flowgen_database: str) -> Iterator[Workers]:
     """Starts real workers on the test's own database: `flowgen_worker()`, or `flowgen_worker(app, queues=["mail"])`.
 
     A test that asks for it and never calls it has no worker. Each is stopped, gracefully, at the end of the test; one
@@ -93,7 +99,7 @@ def flowgen_worker(flowgen_database: str, request: pytest.FixtureRequest) -> Ite
     """
     from flowgen.testing.workers import Workers
 
-    workers = Workers(flowgen_database, evict=bool(request.config.getoption("--flowgen-evict")))
+    workers = Workers(flowgen_database)
     try:
         yield workers
     finally:

@@ -1,8 +1,4 @@
-"""The workers of one test, on its own database: real ones, on threads of this process.
-
-They never outlive the test. The invariant: with `--flowgen-evict` every one of them works without its cache, so that
-each wait is followed by a replay.
-"""
+"""The workers of one test, on its own database: real ones, on threads of this process. They never outlive the test."""
 
 from __future__ import annotations
 
@@ -25,9 +21,8 @@ QUICK = {"lease": 5, "poll": 0.1, "grace": 10}
 class Workers:
     """`flowgen_worker`: call it to start a worker."""
 
-    def __init__(self, url: str, *, evict: bool = False) -> None:
+    def __init__(self, url: str) -> None:
         self._url = url
-        self._evict = evict
         self._handles: list[WorkerHandle] = []
 
     def __call__(
@@ -51,8 +46,6 @@ class Workers:
         from flowgen import worker
 
         given: dict[str, Any] = {**QUICK, **settings}
-        if self._evict:
-            given["cache"] = 0
         handle = worker(
             self._url, app=app, queues=queues, concurrency=concurrency, drain=drain, settings=Settings(**given)
         )

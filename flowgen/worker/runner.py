@@ -28,7 +28,7 @@ from flowgen.core.decision import (
 )
 from flowgen.core.entries import Entry, Message
 from flowgen.core.states import Request, Status
-from flowgen.failpoints import ARMED, failpoint
+from flowgen.failpoints import ARMED, evicting, failpoint
 from flowgen.postgres.rows import ClaimedRun, Owned, RunAction
 from flowgen.worker.adoption import Adoption
 from flowgen.worker.cache import Cache
@@ -58,6 +58,7 @@ class Runner:
         self._arrived = asyncio.Event()
         self.cache = Cache(agents.settings.cache)
         self.draining = False
+        self._evicts = evicting()
 
     # claimed runs
 
@@ -278,6 +279,8 @@ class Runner:
             if ARMED:
                 failpoint("checkpoint.release")
             self._stop(run, run.stopping)
+        elif self._evicts and part.entries and not (run.calls or run.entries or run.decisions or run.update):
+            self._stop(run, RunAction.RELEASE)
         else:
             self._go(run, part.entries, now)
         if run.update is not None or run.entries:
@@ -292,7 +295,7 @@ class Runner:
         run.gone = True
         self.adoption.forget(run)
         assert part.update is not None
-        caches = self.agents.settings.cache and not self.draining
+        caches = self.agents.settings.cache and not self.draining and not self._evicts
         if part.update.action == RunAction.HANG_UP and latest and caches:
             self.cache.keep(run)
             if part.update.due_at is not None:

@@ -109,6 +109,7 @@ class Program:
     def start(self, *, workers: int = 1, **env: str) -> Process:
         """Run it; returns when it is registered, unless `workers` is 0."""
         environ = {key: value for key, value in os.environ.items() if not key.startswith(("FLOWGEN_", "PYTEST_"))}
+        environ |= {key: value for key, value in os.environ.items() if key == "FLOWGEN_EVICT"}
         environ |= {"FLOWGEN_URL": self._url, "NOTES": str(self._notes), "PYTHONPATH": os.getcwd(), **env}
         with self._errors.open("a") as errors:
             popen = subprocess.Popen(
