@@ -125,6 +125,18 @@ class Proxy:
         """Swallow what is sent either way, also the end of a connection: both ends think that it stands."""
         self._rule(_Rule(to, "blackhole"))
 
+    def blackhole_open(self, to: str = "*") -> int:
+        """The same for the connections that are open now, until they end; how many. New ones are as before."""
+
+        async def lose() -> int:
+            chosen = [link for link in self._links if fnmatch.fnmatchcase(link.name, to)]
+            for link in chosen:
+                link.lost = True
+            return len(chosen)
+
+        lost: int = self._do(lose())
+        return lost
+
     def stall(self, to: str = "*") -> None:
         """Keep what is sent either way until it may pass again."""
         self._rule(_Rule(to, "stall"))
@@ -236,7 +248,7 @@ class Proxy:
         self._links.add(link)
         try:
             await link.serve(self._dial)
-        except (OSError, EOFError):
+        except (OSError, EOFError, asyncio.CancelledError):
             pass
         finally:
             link.reset()
@@ -258,6 +270,7 @@ class _Link:
         self._writer = writer
         self._server: asyncio.StreamWriter | None = None
         self._change = asyncio.Event()
+        self.lost = False
         self._damaged = False
         self._asks = _Messages()
         self._answers = _Messages()
@@ -268,7 +281,7 @@ class _Link:
 
     def changed(self) -> None:
         """Another rule may hold now."""
-        if self._damaged and self._proxy.rule(self.name).mode == "pass":
+        if self._damaged and self._mode == "pass":
             self.reset()
         self._change.set()
         self._change = asyncio.Event()
@@ -287,7 +300,7 @@ class _Link:
         self, dial: Callable[[], Coroutine[Any, Any, tuple[asyncio.StreamReader, asyncio.StreamWriter]]]
     ) -> None:
         first = await self._first()
-        if self._proxy.rule(self.name).mode == "blackhole":
+        if self._mode == "blackhole":
             self._damaged = True
         await self._until_other_than("blackhole")
         await self._until_other_than("stall")
@@ -329,7 +342,7 @@ class _Link:
             while True:
                 packet = await reader.read(_PACKET)
                 rule = self._proxy.rule(self.name)
-                if rule.mode == "blackhole":
+                if self._mode == "blackhole":
                     self._damaged = True
                     if packet:
                         continue
@@ -355,7 +368,7 @@ class _Link:
             due, packet = await sent.get()
             await self._until_other_than("stall")
             await asyncio.sleep(max(0.0, due - self._proxy._loop.time()))
-            if self._proxy.rule(self.name).mode == "blackhole":
+            if self._mode == "blackhole":
                 self._damaged = True
                 continue
             if not packet:
@@ -363,8 +376,12 @@ class _Link:
             writer.write(packet)
             await writer.drain()
 
+    @property
+    def _mode(self) -> Mode:
+        return "blackhole" if self.lost else self._proxy.rule(self.name).mode
+
     async def _until_other_than(self, mode: Mode) -> None:
-        while self._proxy.rule(self.name).mode == mode:
+        while self._mode == mode:
             await self._change.wait()
 
     # --- what is said -------------------------------------------------------------------------------------------------
@@ -458,7 +475,7 @@ def main() -> None:
             elif what == "lose_next_ack":
                 answer = next(numbers)
                 losses[answer] = proxy.lose_next_ack(**told)
-            elif what in {"pass_through", "blackhole", "stall", "line", "reset", "refuse", "accept"}:
+            elif what in {"pass_through", "blackhole", "blackhole_open", "stall", "line", "reset", "refuse", "accept"}:
                 answer = getattr(proxy, what)(**told)
             else:
                 answer = f"unknown: {what}"

@@ -271,10 +271,13 @@ _DEFAULTS: dict[str, str | int] = {
 }
 
 
-def _conninfo(url: str, application_name: str) -> str:
+def _conninfo(url: str, application_name: str, connect_timeout: int | None = None) -> str:
     given = _read(url)
     defaults = {**_DEFAULTS, "application_name": application_name}
-    return make_conninfo(url, **{key: value for key, value in defaults.items() if key not in given})
+    chosen = {key: value for key, value in defaults.items() if key not in given}
+    if connect_timeout is not None:
+        chosen["connect_timeout"] = connect_timeout
+    return make_conninfo(url, **chosen)
 
 
 def _read(url: str) -> dict[str, Any]:
@@ -293,13 +296,19 @@ def _read(url: str) -> dict[str, Any]:
 
 
 def connect(
-    url: str, *, application_name: str = "flowgen", autocommit: bool = True, pooler: bool = False
+    url: str,
+    *,
+    application_name: str = "flowgen",
+    autocommit: bool = True,
+    pooler: bool = False,
+    connect_timeout: int | None = None,
 ) -> psycopg.Connection[Any]:
     """A connection to `url`; what the URL says of keepalives and timeouts goes first.
 
-    `pooler`: behind a transaction-mode pooler, so no prepared statements. Raises DatabaseError.
+    `pooler`: behind a transaction-mode pooler, so no prepared statements. `connect_timeout`: seconds, whatever the URL
+    says. Raises DatabaseError.
     """
-    conninfo = _conninfo(url, application_name)
+    conninfo = _conninfo(url, application_name, connect_timeout)
     try:
         conn = psycopg.connect(conninfo, autocommit=autocommit)
     except psycopg.Error as error:

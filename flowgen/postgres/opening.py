@@ -6,6 +6,7 @@ it is told to. The invariant: after `prepared_url` returned, the server's settin
 
 from __future__ import annotations
 
+from flowgen.postgres.answers import awaited
 from flowgen.postgres.database import Schema, connect
 from flowgen.postgres.embedded import default_url
 from flowgen.postgres.migrate import check, migrate_url, require
@@ -33,13 +34,14 @@ def prepared_url(url: str | None, *, schema: str, migrate: bool = False, pooler:
         return chosen
     conn = connect(chosen, application_name="flowgen", pooler=pooler)
     try:
-        kept = Schema(schema)
-        preflight(conn, kept)
-        kind = check(conn, kept).kind
-        if kind == "missing" or (kind == "old" and migrate):
-            bring_up(conn, kept)
-        else:
-            require(conn, kept)
+        with awaited(conn, chosen, pooler=pooler):
+            kept = Schema(schema)
+            preflight(conn, kept)
+            kind = check(conn, kept).kind
+            if kind == "missing" or (kind == "old" and migrate):
+                bring_up(conn, kept)
+            else:
+                require(conn, kept)
     finally:
         conn.close()
     return chosen

@@ -18,6 +18,7 @@ from psycopg_pool import AsyncConnectionPool, ConnectionPool
 
 from flowgen.errors import DatabaseError, DefinitionError
 from flowgen.postgres import arrays
+from flowgen.postgres.answers import awaited
 from flowgen.postgres.database import connect, connect_async, translate
 
 if TYPE_CHECKING:
@@ -49,6 +50,8 @@ class Pool:
     """A pool of connections in autocommit."""
 
     _pool: ConnectionPool[psycopg.Connection[Any]]
+    _url: str
+    _pooler: bool
 
     @classmethod
     def open(cls, url: str, *, size: int, timeout: float, pooler: bool) -> Pool:
@@ -64,7 +67,7 @@ class Pool:
             name="flowgen client",
             open=True,
         )
-        return cls(pool)
+        return cls(pool, url, pooler)
 
     def connection(self) -> AbstractContextManager[psycopg.Connection[Any]]:
         """One of them for the length of the block. Raises DatabaseError, and lets other errors through."""
@@ -77,7 +80,8 @@ class Pool:
         except psycopg.Error as error:
             raise translate(error) from None
         try:
-            yield conn
+            with awaited(conn, self._url, pooler=self._pooler):
+                yield conn
         finally:
             self._pool.putconn(conn)
 
@@ -94,6 +98,8 @@ class AsyncPool:
     """A pool of async connections in autocommit; the same as `Pool`."""
 
     _pool: AsyncConnectionPool[psycopg.AsyncConnection[Any]]
+    _url: str
+    _pooler: bool
 
     @classmethod
     async def open(cls, url: str, *, size: int, timeout: float, pooler: bool) -> AsyncPool:
@@ -109,7 +115,7 @@ class AsyncPool:
             open=False,
         )
         await pool.open()
-        return cls(pool)
+        return cls(pool, url, pooler)
 
     def connection(self) -> AbstractAsyncContextManager[psycopg.AsyncConnection[Any]]:
         return self._connection()
@@ -121,7 +127,8 @@ class AsyncPool:
         except psycopg.Error as error:
             raise translate(error) from None
         try:
-            yield conn
+            with awaited(conn, self._url, pooler=self._pooler):
+                yield conn
         finally:
             await self._pool.putconn(conn)
 

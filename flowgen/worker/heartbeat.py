@@ -14,7 +14,7 @@ from typing import Any
 from flowgen.core.settings import Settings
 from flowgen.errors import DatabaseError, FlowgenError, LeaseLost
 from flowgen.failpoints import ARMED, failpoint
-from flowgen.postgres import database, hearing, notifications, workers
+from flowgen.postgres import answers, database, hearing, notifications, workers
 from flowgen.postgres.rows import Session
 from flowgen.worker.clock import monotonic
 from flowgen.worker.link import backoff
@@ -77,11 +77,10 @@ class Heartbeat:
         while not self._stop.is_set():
             try:
                 if conn is None:
-                    conn = database.connect(
-                        self._url, application_name="flowgen heartbeat", pooler=self._settings.pooler
-                    )
+                    conn = self._connected()
                     if not self._settings.pooler:
-                        database.run(conn, notifications.listen(), self._schema)
+                        with self._awaited(conn):
+                            database.run(conn, notifications.listen(), self._schema)
                 self._beat(conn)
                 failures = 0
                 self._listen(conn)
@@ -96,6 +95,20 @@ class Heartbeat:
                 self._pause(backoff(failures))
         if conn is not None:
             conn.close()
+
+    def _connected(self) -> Any:
+        return database.connect(
+            self._url,
+            application_name="flowgen heartbeat",
+            pooler=self._settings.pooler,
+            connect_timeout=max(2, min(10, int(self._trusted_until - monotonic()))),
+        )
+
+    def _awaited(self, conn: Any) -> answers.Awaited:
+        """An answer is waited for until the next beat is due, and not longer than the lease is trusted."""
+        left = self._trusted_until - monotonic()
+        beat = max(1.0, self._settings.heartbeat.total_seconds())
+        return answers.awaited(conn, self._url, seconds=min(beat, max(left, 0.5)))
 
     def _pause(self, seconds: float) -> None:
         """Before the next try, until a beat is due at the latest; a lease that ends meanwhile is given up in time."""
@@ -116,7 +129,8 @@ class Heartbeat:
             failpoint("heartbeat.before")
         began = monotonic()
         try:
-            beat = database.run(conn, workers.heartbeat(session, self._settings.lease), self._schema)
+            with self._awaited(conn):
+                beat = database.run(conn, workers.heartbeat(session, self._settings.lease), self._schema)
         except LeaseLost:
             beat = None
         if beat is None:

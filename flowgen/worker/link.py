@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 from flowgen.errors import DatabaseError
 from flowgen.failpoints import ARMED, failpoint
-from flowgen.postgres import database
+from flowgen.postgres import answers, database
 
 __all__ = ["Link", "backoff"]
 
@@ -47,7 +47,8 @@ class Link:
                     self._url, application_name=f"flowgen {self._name}", pooler=self._pooler
                 )
             try:
-                return await database.run_async(self._conn, op, self._schema)
+                with answers.awaited(self._conn, self._url, pooler=self._pooler):
+                    return await database.run_async(self._conn, op, self._schema)
             except BaseException as error:
                 if not isinstance(error, DatabaseError) or self._conn.broken or self._conn.closed:
                     await self._drop()

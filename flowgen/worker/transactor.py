@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import Any, TypeVar
 
@@ -23,6 +23,7 @@ from flowgen.core.functions import Flavour
 from flowgen.errors import CodecError, DatabaseError, FlowgenError, LeaseLost
 from flowgen.postgres import database, transactions, troubles
 from flowgen.postgres import entries as entries_room
+from flowgen.worker.dialler import Dialler
 from flowgen.worker.executor import Executor, Lane, RunningCall
 from flowgen.worker.link import Link, backoff
 from flowgen.worker.live import LiveRun, Part
@@ -54,7 +55,7 @@ class Transactor:
 
     def __init__(
         self,
-        connect: Callable[[bool], Awaitable[Any]],
+        dialler: Dialler,
         schema: database.Schema,
         session: SessionHolder,
         executor: Executor,
@@ -62,11 +63,11 @@ class Transactor:
         committed: Callable[[Sequence[tuple[Part, int | None]], datetime], None],
         freed: Callable[[LiveRun], None],
     ) -> None:
-        """`connect(is_async)` opens a connection; `committed` is told of outcomes that are durable.
+        """`committed` is told of outcomes that are durable.
 
         `freed` is told of a run whose outcome was not committed: what came of it meanwhile can be.
         """
-        self._connect = connect
+        self._dialler = dialler
         self._schema = schema
         self._session = session
         self._executor = executor
@@ -135,9 +136,10 @@ class Transactor:
                 return fn(conn, *args, **kwargs)
 
         try:
-            if not is_async:
-                return await self._executor.in_thread(call)
-            return await fn(conn, *args, **kwargs)
+            with self._dialler.awaited(conn, ours=False):
+                if not is_async:
+                    return await self._executor.in_thread(call)
+                return await fn(conn, *args, **kwargs)
         except Exception as error:
             cause = troubles.trouble(conn, error)
             if cause is not None:
@@ -217,15 +219,16 @@ class Transactor:
             if not conn.closed:
                 return conn
         try:
-            return await self._connect(is_async)
+            return await self._dialler.connect(is_async)
         except DatabaseError as error:
             raise _Broken(error) from error
 
     async def _run(self, conn: Any, is_async: bool, op: Callable[[], database.Op[T]]) -> T:
         try:
-            if is_async:
-                return await database.run_async(conn, op(), self._schema)
-            return await self._executor.in_thread(lambda: database.run(conn, op(), self._schema))
+            with self._dialler.awaited(conn, ours=True):
+                if is_async:
+                    return await database.run_async(conn, op(), self._schema)
+                return await self._executor.in_thread(lambda: database.run(conn, op(), self._schema))
         except DatabaseError as error:
             if error.transient:
                 raise _Broken(error) from error
@@ -240,12 +243,13 @@ class Transactor:
             conn.autocommit = False
 
         try:
-            if is_async:
-                await conn.set_autocommit(True)
-                await database.run_async(conn, transactions.reset(), self._schema)
-                await conn.set_autocommit(False)
-            else:
-                await self._executor.in_thread(reset)
+            with self._dialler.awaited(conn, ours=True):
+                if is_async:
+                    await conn.set_autocommit(True)
+                    await database.run_async(conn, transactions.reset(), self._schema)
+                    await conn.set_autocommit(False)
+                else:
+                    await self._executor.in_thread(reset)
         except Exception:  # whatever broke it, the outcome is committed
             return False
         return True

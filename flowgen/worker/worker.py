@@ -27,6 +27,7 @@ from flowgen.worker.attacher import Attacher
 from flowgen.worker.claimer import Claimer
 from flowgen.worker.clock import DatabaseClock, monotonic
 from flowgen.worker.committer import Committer
+from flowgen.worker.dialler import Dialler
 from flowgen.worker.executor import Executor
 from flowgen.worker.heartbeat import Heartbeat
 from flowgen.worker.janitor import Janitor
@@ -203,8 +204,9 @@ class Worker:
         adoption = Adoption(self.app.definitions, self._queues)
         self.runner = runner = Runner(agents, maker, adoption)
         self._committer = Committer(flush, holder, runner, lambda: self._claimer.lost_track())
+        dialler = Dialler(self.url, executor, pooler=self.settings.pooler)
         self._transactor = Transactor(
-            self._connect, self.schema, holder, executor, control, runner.committed, self._committer.mark
+            dialler, self.schema, holder, executor, control, runner.committed, self._committer.mark
         )
         self._attacher = Attacher(self._link("attach"), holder, runner, self._committer, self._poke)
         agents.attacher = self._attacher
@@ -338,15 +340,6 @@ class Worker:
         task = self._loop.create_task(cancel())
         self._cancelling.add(task)
         task.add_done_callback(self._cancelling.discard)
-
-    async def _connect(self, is_async: bool) -> Any:
-        """A connection for a Transaction. It prepares nothing: what it keeps is discarded between two functions."""
-        name = "flowgen transaction"
-        if is_async:
-            return await database.connect_async(self.url, application_name=name, autocommit=False, pooler=True)
-        return await self._executor.in_thread(
-            lambda: database.connect(self.url, application_name=name, autocommit=False, pooler=True)
-        )
 
     # leases
 
