@@ -90,6 +90,11 @@ class LiveRun:
         """Whether something of it is to be committed."""
         return self.update is not None or bool(self.entries)
 
+    def is_whole_with(self, part: Part) -> bool:
+        """Whether the store knows all that is to be known of the run, now that it has this part."""
+        begun = any(entry.kind == EntryKind.STARTED for entry in part.entries)  # its call is to be made here
+        return bool(part.entries) and not (begun or self.calls or self.dirty or self.decisions)
+
     def take(self) -> Part:
         """What is to be committed now, with its indexes. The caller sends it, and nothing else of this run."""
         entries, update = self.entries, self.update

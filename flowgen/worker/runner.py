@@ -279,7 +279,7 @@ class Runner:
             if ARMED:
                 failpoint("checkpoint.release")
             self._stop(run, run.stopping)
-        elif self._evicts and part.entries and not (run.calls or run.entries or run.decisions or run.update):
+        elif self._evicts and run.is_whole_with(part):
             self._stop(run, RunAction.RELEASE)
         else:
             self._go(run, part.entries, now)

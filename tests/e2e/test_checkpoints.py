@@ -84,6 +84,7 @@ def test_a_bounded_history_is_what_a_resume_reads(app: App, flowgen_client: Clie
 
 def test_from_scratch_sets_the_checkpoint_aside(app: App, flowgen_client: Client, flowgen_worker: Workers) -> None:
     calls: list[int] = []
+    begun: list[bool] = []
     broken = [True]
 
     def item(n: int) -> int:
@@ -94,19 +95,21 @@ def test_from_scratch_sets_the_checkpoint_aside(app: App, flowgen_client: Client
 
     @app.workflow
     def loop(ctx: Context) -> Flow[bool]:
-        before = ctx.has_checkpoint()
+        begun.append(ctx.has_checkpoint())
         for n in range(ctx.checkpoint_cursor or 0, 3):
             yield Step(item, n).opts(retry=Retry(1))
             yield Checkpoint(n + 1)
-        return before
+        return True
 
     flowgen_worker(app)
     run = flowgen_client.start(loop)
     with pytest.raises(RunFailed):
         run.result(timeout=15)
     broken[0] = False
+    begun.clear()
     flowgen_client.retry(run.id, from_scratch=True)
-    assert run.result(timeout=15) is False
+    assert run.result(timeout=15)
+    assert False in begun
     assert calls == [0, 1, 2, 0, 1, 2]
 
 
