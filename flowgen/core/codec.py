@@ -123,7 +123,7 @@ def check_size(text: str, *, what: str, warn: int = SIZE_WARNING, limit: int = S
         CodecError: when it is longer than `limit` bytes.
     """
     size = len(text)
-    if size * 4 <= warn:
+    if size * 4 <= min(warn, limit):
         return False
     if not text.isascii():
         size = len(text.encode("utf-8", "surrogatepass"))

@@ -593,6 +593,11 @@ def test_a_text_warns_over_one_size_and_is_refused_over_another() -> None:
         check_size("é" * 11, what="input", warn=10, limit=20)
 
 
+def test_a_limit_far_below_the_warning_holds() -> None:
+    with pytest.raises(CodecError, match="the limit of 20"):
+        check_size("x" * 21, what="input", limit=20)
+
+
 def test_a_codec_is_anything_with_both_directions() -> None:
     class Reverse:
         def encode(self, text: str) -> str:
