@@ -13,7 +13,7 @@ import socket
 from collections.abc import Callable, Coroutine, Sequence
 from contextlib import AsyncExitStack
 from datetime import datetime
-from typing import Any
+from typing import Any, TypeVar
 from uuid import UUID, uuid4
 
 from flowgen.app import App
@@ -21,7 +21,9 @@ from flowgen.core.settings import Settings
 from flowgen.errors import DatabaseError, LeaseLost
 from flowgen.failpoints import ARMED, failpoint
 from flowgen.postgres import claims, database, inbox, notifications, schedules, workers
+from flowgen.postgres.database import Op
 from flowgen.postgres.rows import Session
+from flowgen.postgres.workers import Registered
 from flowgen.worker.adoption import Adoption
 from flowgen.worker.attacher import Attacher
 from flowgen.worker.claimer import Claimer
@@ -44,9 +46,11 @@ from flowgen.worker.watchdog import Watchdog
 
 __all__ = ["Worker", "default_threads"]
 
+T = TypeVar("T")
+
 _log = logging.getLogger("flowgen.worker")
 TRIES = 100
-"""How often a worker that starts asks for its first session, with pauses of up to 2 s."""
+"""How often a worker that starts asks again for what is not answered, with pauses of up to 2 s."""
 HINTS = 0.02
 """Seconds between two notifications of one worker at the least."""
 TASKS = 100
@@ -150,34 +154,39 @@ class Worker:
 
     async def _register(self, link: Link, tries: int | None = TRIES) -> tuple[Session, datetime]:
         """A new session, asked for `tries` times; None: a worker that has begun outlives any outage."""
+
+        def register() -> Op[Registered]:
+            self._asked_at = monotonic()
+            return workers.register(
+                uuid4(),
+                lease=self.settings.lease,
+                definitions=list(self.app.definitions),
+                queues=self._queues,
+                host=socket.gethostname(),
+                pid=os.getpid(),
+            )
+
+        registered = await self._insist(link, register, tries)
+        self._on_session(registered.session.id)
+        return registered.session, registered.now
+
+    async def _declare(self, link: Link, now: datetime) -> None:
+        """The schedules of this code; runs that nobody knew until now are put back."""
+        changes = declared(self.app.definitions.values(), now)
+        await self._insist(link, lambda: schedules.declare(changes))
+        await self._insist(link, lambda: claims.put_back(10_000))
+
+    async def _insist(self, link: Link, make: Callable[[], Op[T]], tries: int | None = TRIES) -> T:
+        """What may be done twice, again and again until it is answered."""
         failures = 0
         while True:
-            session_id = uuid4()
-            self._asked_at = monotonic()
             try:
-                registered = await link.call(
-                    workers.register(
-                        session_id,
-                        lease=self.settings.lease,
-                        definitions=list(self.app.definitions),
-                        queues=self._queues,
-                        host=socket.gethostname(),
-                        pid=os.getpid(),
-                    )
-                )
-                self._on_session(session_id)
-                return registered.session, registered.now
+                return await link.call(make())
             except DatabaseError as error:
                 if not error.transient or (tries is not None and failures > tries):
                     raise
                 failures += 1
                 await asyncio.sleep(backoff(failures))
-
-    async def _declare(self, link: Link, now: datetime) -> None:
-        """The schedules of this code; runs that nobody knew until now are put back."""
-        definitions = self.app.definitions
-        await link.call(schedules.declare(declared(definitions.values(), now)))
-        await link.call(claims.put_back(10_000))
 
     def _assemble(self, holder: SessionHolder, clock: DatabaseClock, control: Link, services: Any) -> None:
         loop = self._loop

@@ -69,6 +69,19 @@ def test_a_run_whose_claim_was_not_answered_goes_on(
     assert wire.swallowed == ["claim claim"]
 
 
+def test_a_worker_starts_although_nobody_answers_what_it_declares(
+    app: App, flowgen_client: Client, flowgen_worker: Workers, wire: Wire
+) -> None:
+    @app.task
+    def one() -> int:
+        return 1
+
+    wire.swallow |= {"control declare", "control put_back"}
+    flowgen_worker(app, lease=60)
+    assert flowgen_client.start(one).result(timeout=10) == 1
+    assert wire.swallowed == ["control declare", "control put_back"]
+
+
 def test_a_flush_that_was_not_answered_is_read_back(
     app: App, flowgen_client: Client, flowgen_worker: Workers, wire: Wire
 ) -> None:
