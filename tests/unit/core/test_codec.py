@@ -591,6 +591,10 @@ def test_a_text_warns_over_one_size_and_is_refused_over_another() -> None:
     assert check_size("é" * 6, what="input", warn=10, limit=20)
     with pytest.raises(CodecError, match="input is 22 bytes of JSON, over the limit of 20"):
         check_size("é" * 11, what="input", warn=10, limit=20)
+    with pytest.raises(
+        CodecError, match="input is 11 bytes of JSON, over the limit of 10: store it elsewhere and pass"
+    ):
+        check_size("x" * 11, what="input", limit=10)
 
 
 def test_a_limit_far_below_the_warning_holds() -> None:
