@@ -8,6 +8,7 @@ is refused and its thread replaced.
 from __future__ import annotations
 
 import asyncio
+import copy
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -17,6 +18,7 @@ import attrs
 from flowgen.core.context import StepContext, StepFacts, enter, leave
 from flowgen.core.decision import FunctionCall, Raised, Result, Returned, TimedOut
 from flowgen.core.functions import ContextKind, Flavour
+from flowgen.core.trees import ATOMS
 from flowgen.failpoints import ARMED, failpoint
 from flowgen.worker.clock import monotonic
 from flowgen.worker.signals import AbortSignal
@@ -78,10 +80,10 @@ class RunningCall:
     def arguments(self) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """What the function is called with."""
         command = self.call.command
-        args = command.args
+        args, kwargs = fresh(command.args), dict(fresh(command.kwargs)) if command.kwargs else {}
         if command.function.context is not ContextKind.NONE:
             args = (self.context(), *args)
-        return args, dict(command.kwargs) if command.kwargs else {}
+        return args, kwargs
 
 
 AsyncCall = Callable[[RunningCall], Awaitable[Any]]
@@ -265,6 +267,20 @@ def _called(running: RunningCall) -> Any:
     if ARMED:
         failpoint("step.before_body")
     if function.context is ContextKind.NONE and not command.kwargs:
-        return function.fn(*command.args)
+        return function.fn(*fresh(command.args))
     args, kwargs = running.arguments()
     return function.fn(*args, **kwargs)
+
+
+def fresh(args: tuple[Any, ...]) -> tuple[Any, ...]:
+    """The arguments for one call: copies, as the function of a child is given, so that nobody sees what it changes.
+
+    Neither the handler, which a replay would not show it to, nor the next attempt. What cannot be copied is shared.
+    """
+    for each in args:
+        if type(each) not in ATOMS:
+            try:
+                return copy.deepcopy(args)
+            except Exception:
+                return args
+    return args
