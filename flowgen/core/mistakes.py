@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import inspect
 
+from flowgen.core.branches import is_flow
 from flowgen.core.commands import Command
 from flowgen.core.definitions import Call, Definition
+from flowgen.core.frames import close_flow
 from flowgen.errors import DefinitionError
 
-__all__ = ["explained", "no_command", "no_flow"]
+__all__ = ["explained", "no_command", "no_flow", "no_result", "of_function"]
 
 
 def no_command(yielded: object, where: str) -> DefinitionError:
@@ -39,6 +41,35 @@ def explained(error: BaseException) -> BaseException:
         told.__cause__ = error
         return told
     return error
+
+
+def no_result(value: object, where: str) -> DefinitionError | None:
+    """The error for a command or a flow that a function returned: nobody carries it out. None for any other value."""
+    if isinstance(value, Command):
+        what, cure = f"the command {_shown(value)}", "yield it in the handler, or make a generator of the function"
+    elif is_flow(value):
+        name = getattr(value, "__name__", "flow")
+        what, cure = f"the flow {name}", f'run it inline, "yield from {name}(...)", in the handler'
+        close_flow(value)
+    else:
+        return None
+    return DefinitionError(f"{where} is {what}, and only what a handler yields is carried out: {cure}")
+
+
+def of_function(error: BaseException) -> BaseException:
+    """The error of a function; one that awaits a command is told where commands belong."""
+    if isinstance(error, RuntimeError) and str(error).startswith(_AWAITED):
+        told = DefinitionError(
+            f"{str(error)[len(_AWAITED) :]} was awaited in the function of a step, and only what a handler yields is "
+            "carried out: await it in the handler, or make a workflow of the function and Invoke it"
+        )
+        told.__cause__ = error
+        return told
+    return error
+
+
+_AWAITED = "Task got bad yield: "
+"""What asyncio says of a task that yields what is no future."""
 
 
 def _shown(value: object) -> str:

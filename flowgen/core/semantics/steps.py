@@ -15,8 +15,10 @@ from flowgen.core.entries import Entry, EntryKind, OutcomeKind
 from flowgen.core.facts import RunFacts
 from flowgen.core.failures import failure_from, failure_from_json, failure_to_json
 from flowgen.core.history import CommandState
+from flowgen.core.mistakes import no_result, of_function
 from flowgen.core.retry import next_wait
 from flowgen.core.semantics.asking import Asking, outcome
+from flowgen.core.trees import ATOMS
 from flowgen.errors import (
     CodecError,
     DefinitionError,
@@ -67,6 +69,9 @@ def settle(leaf: Leaf, result: Result, state: CommandState, facts: RunFacts) -> 
     command: Step[Any] | Transaction[Any] = leaf.command  # type: ignore[assignment]  # only these make calls
     attempt = state.attempts + 1
     if isinstance(result, Returned):
+        mistake = None if type(result.value) in ATOMS else no_result(result.value, f"the result of {leaf.key}")
+        if mistake is not None:
+            return final(leaf, mistake, attempt)
         try:
             text = _encoded(leaf, result.value, command.function.result_type, facts.max_payload)
         except CodecError as refused:
@@ -75,7 +80,7 @@ def settle(leaf: Leaf, result: Result, state: CommandState, facts: RunFacts) -> 
             -1, EntryKind.OUTCOME, leaf.key, leaf.fingerprint, OutcomeKind.VALUE, attempt, text, None, None, leaf.named
         )
     retry = command.retry
-    error = result.error if isinstance(result, Raised) else _timed_out(leaf, result)
+    error = of_function(result.error) if isinstance(result, Raised) else _timed_out(leaf, result)
     wait = next_wait(retry, error, attempt, f"{facts.uuid}/{leaf.key}")
     if wait is None:
         return final(leaf, error, attempt, timed_out=isinstance(result, TimedOut))
