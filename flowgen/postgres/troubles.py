@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 import psycopg
+from psycopg.pq import TransactionStatus
 
-from flowgen.errors import DatabaseError
+from flowgen.errors import DatabaseError, DefinitionError, FlowgenError
 from flowgen.postgres.database import translate
 
-__all__ = ["trouble"]
+__all__ = ["misuse", "trouble"]
 
 
 def trouble(conn: Any, error: BaseException) -> DatabaseError | None:
@@ -18,3 +19,20 @@ def trouble(conn: Any, error: BaseException) -> DatabaseError | None:
         return None
     translated = translate(error)
     return translated if translated.transient or conn.closed else None
+
+
+def misuse(conn: Any) -> FlowgenError | None:
+    """What a function that has ended made of its connection, when its outcome cannot be committed there any more."""
+    if conn.closed and not conn.broken:
+        return DefinitionError(
+            "The function of a Transaction closed its connection, as `with conn:` does at its end after a COMMIT; its "
+            "writes and its outcome have to be one commit: leave both to flowgen"
+        )
+    if conn.info.transaction_status == TransactionStatus.INERROR:
+        return DatabaseError(
+            "The function of a Transaction caught the error of a statement and went on, but the transaction is aborted "
+            "and nothing of it can be committed: let the error pass, or put the statement into a savepoint, "
+            "`with conn.transaction():`",
+            sqlstate="25P02",
+        )
+    return None

@@ -137,14 +137,19 @@ class Transactor:
 
         try:
             with self._dialler.awaited(conn, ours=False):
-                if not is_async:
-                    return await self._executor.in_thread(call)
-                return await fn(conn, *args, **kwargs)
+                value = await (fn(conn, *args, **kwargs) if is_async else self._executor.in_thread(call))
         except Exception as error:
             cause = troubles.trouble(conn, error)
-            if cause is not None:
-                raise _Broken(cause) from error
-            raise
+            if cause is None:
+                raise
+            misuse = troubles.misuse(conn) if conn.closed else None
+            if misuse is not None:
+                raise misuse from error
+            raise _Broken(cause) from error
+        misuse = troubles.misuse(conn)
+        if misuse is not None:
+            raise misuse
+        return value
 
     async def _finish(
         self, run: LiveRun, running: RunningCall, conn: Any, is_async: bool, token: str, value: Any
