@@ -12,7 +12,7 @@ from flowgen.core import fingerprint, semantics
 from flowgen.core.branches import Branch, Composite, Ended, Leaf, Opened
 from flowgen.core.commands import Command
 from flowgen.core.composing import compose
-from flowgen.core.context import View
+from flowgen.core.context import RunFacts, View
 from flowgen.core.divergence import divergence
 from flowgen.core.entries import Entry, OutcomeKind
 from flowgen.core.frames import FlowObject, close_flow, dispose, location
@@ -35,15 +35,15 @@ class Driver:
     """The tree of branches of one run."""
 
     __slots__ = (
-        "_dead", "_determinism", "_driving", "_early", "_history", "_kept", "_limit", "_prologue_scopes", "_root",
+        "_dead", "_determinism", "_driving", "_early", "_facts", "_history", "_kept", "_prologue_scopes", "_root",
         "_segment", "_strict_until", "_yielded", "cancel_reason", "cut", "fresh", "interrupted", "leaves",
         "prologue", "refused", "root_end", "view", "warnings",
     )  # fmt: skip
 
     def __init__(
-        self, view: View, history: History, limit: int, *, determinism: str, yielded: list[Command[Any]] | None = None
+        self, view: View, history: History, facts: RunFacts, *, determinism: str, yielded: list[Command[Any]] | None
     ) -> None:
-        """`limit` is in bytes of JSON. What flows yield is appended to `yielded`, unless it is a replay's."""
+        """What flows yield is appended to `yielded`, unless it is a replay's."""
         self.view = view
         self.leaves: dict[str, Leaf] = {}
         self.fresh: list[Leaf] = []
@@ -59,7 +59,7 @@ class Driver:
         self.refused: Entry | None = None
         """The outcome that does not fit the code, or cannot be read."""
         self._determinism = determinism
-        self._limit = limit
+        self._facts = facts
         self._history = history
         self._strict_until = history.strict_until
         self._kept = {entry.key: entry for entry in history.kept} if history.kept else {}
@@ -333,7 +333,7 @@ class Driver:
     def _prepared(self, branch: Branch, command: Command[Any]) -> str | None:
         in_branch = branch is not self._root
         return semantics.prepare(
-            command, self._limit, in_branch=in_branch, prologue=self.prologue, cancelled=self.cancelled
+            command, self._facts, in_branch=in_branch, prologue=self.prologue, cancelled=self.cancelled
         )
 
     def _checkpoint_was_read(self) -> None:

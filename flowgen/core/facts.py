@@ -5,7 +5,7 @@ Plain values; `flowgen.core.context` gives them their names for users.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, MutableMapping
+from collections.abc import Callable, Mapping, MutableMapping, Sequence
 from datetime import datetime
 from types import MappingProxyType
 from typing import Any
@@ -60,6 +60,10 @@ class RunFacts:
     config: Mapping[str, Any] = _NONE
     services: Any = None
     schema: str = "flowgen"
+    depth: int = 0
+    """Runs above it that go on when it ends; a detached child has none."""
+    lineage: Sequence[str] = ()
+    """Names of the nearest of them, outermost first, as far as it stands near the greatest depth."""
     max_payload: int = SIZE_LIMIT
     """Bytes of JSON that one value may have."""
     log: LogPort = no_log

@@ -88,9 +88,7 @@ class Execution:
         self._input = input
         self._mailbox: dict[str, list[Message]] = {}
         self._asking = semantics.Asking(facts.schema, self._mailbox, entropy)
-        self._driver = Driver(
-            self.view, history, facts.max_payload, determinism=definition.options.determinism, yielded=yielded
-        )
+        self._driver = Driver(self.view, history, facts, determinism=definition.options.determinism, yielded=yielded)
         self._states: dict[str, CommandState] = {}
         self._heard: set[int] = set()
         self._orders: list[Message] = []

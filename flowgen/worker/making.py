@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 from collections.abc import Callable, Mapping
@@ -18,6 +19,7 @@ from flowgen.core.definitions import Definition
 from flowgen.core.facts import CALLED, RunFacts, Trigger
 from flowgen.core.history import History
 from flowgen.core.interpreter import Execution
+from flowgen.core.semantics.children import MAX_DEPTH
 from flowgen.core.settings import Settings
 from flowgen.core.states import RunKind
 from flowgen.errors import CodecError
@@ -26,6 +28,8 @@ from flowgen.worker.live import LiveRun
 
 __all__ = ["Maker"]
 
+_NEAR = MAX_DEPTH - 8
+"""From this depth on the names of the runs above are told, to show what goes round in circles."""
 _LEVELS = {
     "debug": logging.DEBUG,
     "info": logging.INFO,
@@ -63,6 +67,8 @@ class Maker:
             services=self._services,
             log=self._write,
             schema=self._settings.schema,
+            depth=claimed.depth,
+            lineage=_lineage(claimed),
             max_payload=self._settings.max_payload,
         )
         next_index = max(1, claimed.next_index)
@@ -85,6 +91,7 @@ class Maker:
         if definition is None:
             definition = self._definitions.get(command.target)
         parent = run.claimed
+        detached = isinstance(command, Start) and options.detached
         return NewRun(
             run_id=start.run_id,
             id=options.id,
@@ -102,9 +109,9 @@ class Maker:
             parent_id=parent.run_id,
             parent_key=start.key,
             root_id=parent.root_id,
-            depth=parent.depth + 1,
-            detached=isinstance(command, Start) and options.detached,
-            trigger=_invoked_by(parent.name),
+            depth=0 if detached else parent.depth + 1,
+            detached=detached,
+            trigger=_invoked_by(parent.name, (*_lineage(parent), parent.name) if parent.depth >= _NEAR else ()),
         )
 
     def schedule(self, request: ScheduleRequest) -> ScheduleChange:
@@ -133,8 +140,16 @@ class Maker:
 
 
 @lru_cache(256)
-def _invoked_by(name: str) -> str:
-    return codec.encode({"kind": "invoke", "name": name})
+def _invoked_by(name: str, lineage: tuple[str, ...]) -> str:
+    return codec.encode({"kind": "invoke", "name": name, **({"lineage": lineage} if lineage else {})})
+
+
+def _lineage(claimed: ClaimedRun) -> tuple[str, ...]:
+    """Names of the runs above, as its trigger tells them: a run that is nowhere near the greatest depth has none."""
+    if claimed.depth <= _NEAR or claimed.trigger is None:
+        return ()
+    found = json.loads(claimed.trigger).get("lineage")
+    return tuple(map(str, found)) if isinstance(found, list) else ()
 
 
 def _trigger(text: str | None) -> Trigger:

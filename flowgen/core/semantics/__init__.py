@@ -30,7 +30,9 @@ from flowgen.core.commands import (
     Wait,
 )
 from flowgen.core.entries import Entry
-from flowgen.core.semantics import checkpoints, children, facts, joins, schedules, sleeps, steps
+from flowgen.core.facts import RunFacts
+from flowgen.core.semantics import checkpoints, children, joins, schedules, sleeps, steps
+from flowgen.core.semantics import facts as recorded
 from flowgen.core.semantics.asking import Asking
 from flowgen.errors import DefinitionError
 
@@ -64,17 +66,17 @@ def ask(leaf: Leaf, asking: Asking) -> None:
         case Schedule() | Unschedule():
             schedules.ask(leaf, command, asking)
         case Now() | Uuid() | Random():
-            facts.ask(leaf, command, asking)
+            recorded.ask(leaf, command, asking)
         case Gather() | Scope():
             raise AssertionError(f"{command.kind} is made from branches")
         case _:
             assert_never(command)
 
 
-def prepare(command: Command[Any], limit: int, *, in_branch: bool, prologue: int | None, cancelled: bool) -> str | None:
+def prepare(
+    command: Command[Any], facts: RunFacts, *, in_branch: bool, prologue: int | None, cancelled: bool
+) -> str | None:
     """Refuse a command that cannot be carried out here, and encode what it stores, while its author can be shown where.
-
-    `limit` is in bytes of JSON.
 
     Raises DefinitionError, CodecError or TypeError.
     """
@@ -82,13 +84,13 @@ def prepare(command: Command[Any], limit: int, *, in_branch: bool, prologue: int
         case Checkpoint():
             text = checkpoints.prepare(command, in_branch=in_branch, prologue=prologue, cancelled=cancelled)
         case Invoke() | Start():
-            text = children.prepare(command)
+            text = children.prepare(command, facts)
         case Schedule():
             text = schedules.prepare(command)
         case _:
             raise DefinitionError(f"{command!r} is a command of your own: flowgen knows what its own commands mean")
     if text is not None:
-        codec.check_size(text, what=f"what {command.kind} {command.target} stores", limit=limit)
+        codec.check_size(text, what=f"what {command.kind} {command.target} stores", limit=facts.max_payload)
     return text
 
 
@@ -105,7 +107,7 @@ def answer(leaf: Leaf, entry: Entry) -> Ended:
         case Start():
             return children.answer_start(leaf, command, entry)
         case Now() | Uuid() | Random():
-            return facts.answer(leaf, command, entry)
+            return recorded.answer(leaf, command, entry)
         case Gather() | Scope():
             raise AssertionError(f"{command.kind} has no outcome of its own")
         case _:

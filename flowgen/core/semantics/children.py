@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import Any, Final
 from uuid import UUID
 
 from flowgen.core import codec
@@ -12,21 +12,35 @@ from flowgen.core.commands import Invoke, RunRef, Start, Wait
 from flowgen.core.decision import ChildStart, more
 from flowgen.core.definitions import Definition
 from flowgen.core.entries import Entry, EntryKind, OutcomeKind
+from flowgen.core.facts import RunFacts
 from flowgen.core.failures import failure_from_json
 from flowgen.core.ids import uuid7, uuid_of_id
 from flowgen.core.inputs import encode_input
 from flowgen.core.semantics.asking import Asking, outcome
-from flowgen.errors import ChildCancelled, ChildFailed, ChildTimedOut, Failure
+from flowgen.errors import ChildCancelled, ChildFailed, ChildTimedOut, DefinitionError, Failure
 
-__all__ = ["answer", "answer_start", "ask_invoke", "ask_start", "ask_wait", "prepare"]
+__all__ = ["MAX_DEPTH", "answer", "answer_start", "ask_invoke", "ask_start", "ask_wait", "prepare"]
+
+MAX_DEPTH: Final = 100
+"""Runs that may stand above a run."""
 
 
 def _result_type(definition: Definition[..., Any, Any] | str) -> Any:
     return Any if isinstance(definition, str) else definition.function.result_type
 
 
-def prepare(command: Invoke[Any] | Start[Any]) -> str:
-    """The input of the child as JSON. Raises CodecError or TypeError for arguments that do not fit."""
+def prepare(command: Invoke[Any] | Start[Any], facts: RunFacts) -> str:
+    """The input of the child as JSON.
+
+    Raises CodecError or TypeError for arguments that do not fit, DefinitionError below `MAX_DEPTH`.
+    """
+    if facts.depth >= MAX_DEPTH and not (isinstance(command, Start) and command.options.detached):
+        chain = " -> ".join([*facts.lineage, facts.name, command.target])
+        raise DefinitionError(
+            f"{type(command).__name__}({command.target}) would be a child of depth {facts.depth + 1}, and {MAX_DEPTH} "
+            f"is the most: ... -> {chain}. Does it end? Give the recursion an end, loop instead, or use "
+            "Start(...).opts(detached=True), which counts from 0"
+        )
     definition = None if isinstance(command.definition, str) else command.definition
     return encode_input(definition, command.target, command.arguments)
 
