@@ -1,6 +1,6 @@
 """A child with an author's id, off the group lane.
 
-    attach_child(session, claim, child, entries, wait=True) -> Op[Attached]
+    attach_child(session, claim, child, entries, wait=True, blocks=False) -> Op[Attached]
 
 Such a run may exist: started by anyone, at any time. When its definition and input are the same, the parent is told of
 its end like any parent; when they are not, that is a conflict, which the parent records as a failure. It never starts
@@ -30,7 +30,7 @@ __all__ = ["Attached", "attach_child"]
 class Attached:
     """What came of it. `lost`: the parent is not this session's any more, or not at this claim."""
 
-    what: Literal["fenced", "lost", "started", "attached", "conflict"]
+    what: Literal["fenced", "lost", "started", "attached", "conflict", "circle"]
     now: datetime
     name: str | None
     """Of the run that exists."""
@@ -40,10 +40,12 @@ class Attached:
 
 
 def attach_child(
-    session: Session, claim: int, child: NewRun, entries: Sequence[Entry], *, wait: bool = True
+    session: Session, claim: int, child: NewRun, entries: Sequence[Entry], *, wait: bool = True, blocks: bool = False
 ) -> Op[Attached]:
     """Start `child`, or wait for the run of its id (`wait` False: only start it), with the parent's `entries`.
 
+    With `blocks` the parent does not go on before that run ends: a run that waits for the parent is then a `circle`,
+    and nothing is written. Two workers that close one at the same moment may miss it.
     When the run has ended already its end stands in the parent's inbox at once.
     """
     assert child.parent_id is not None
@@ -71,6 +73,7 @@ def attach_child(
         "detached": child.detached,
         "trigger": child.trigger,
         "wait": wait,
+        "blocks": blocks,
     }
     rows = yield Statement("attach_child", params)
     what, now, name, given, *due = rows[0]

@@ -67,12 +67,6 @@ class Attacher:
         ending = run.update is not None and run.update.action not in STAYS
         if run.gone or run.leaving or ending or run.stopping is not None:
             return  # nothing of it is recorded, so whoever goes on with the run asks for it again
-        around = (run.run_id, run.claimed.parent_id, run.claimed.root_id)
-        if entry.kind == EntryKind.CHILD and child.run_id in around:
-            self._refuse(
-                run, entry, f"the run {child.id!r} is waiting for this one, or is this one: it would never end"
-            )
-            return
         run.sending = True
         entry = attrs.evolve(entry, index=run.next_index)
         try:
@@ -90,6 +84,14 @@ class Attacher:
         if attached.what == "lost":
             run.sending = False
             self._told.disowned(run)
+        elif attached.what == "circle":
+            run.sending = False
+            self._refuse(
+                run,
+                entry,
+                f"the run {child.id!r} ({attached.name}) waits for this one ({run.claimed.name}), itself or through "
+                "others, or is this one: it would never end",
+            )
         elif attached.what == "conflict":
             run.sending = False
             self._refuse(
@@ -119,7 +121,9 @@ class Attacher:
             session = self._session.current
             attached: Attached | None
             try:
-                attached = await self._link.call(children.attach_child(session, run.claimed.claim, child, [entry]))
+                blocks = entry.kind == EntryKind.CHILD
+                attach = children.attach_child(session, run.claimed.claim, child, [entry], blocks=blocks)
+                attached = await self._link.call(attach)
             except DatabaseError as error:
                 if error.sqlstate in AGAIN:
                     continue

@@ -1,0 +1,112 @@
+"""Children without an end, children that wait for those above them, and very many children."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import psycopg
+import pytest
+
+import flowgen
+from flowgen import App, Flow, Invoke, RunFailed, Start, Wait
+from flowgen.client.queries import RunQuery
+from flowgen.client.sync import Client
+from flowgen.testing.workers import Workers
+from tests.waiting import eventually
+
+
+def child(n: int) -> int:
+    return n
+
+
+@pytest.mark.bad_input("B46")
+def test_a_recursion_of_children_without_an_end_fails_at_depth_100_with_the_chain_of_names(
+    app: App, flowgen_client: Client, flowgen_worker: Workers
+) -> None:
+    @app.workflow
+    def ping(n: int) -> Flow[int]:
+        return (yield from Invoke(pong, n + 1))
+
+    @app.workflow
+    def pong(n: int) -> Flow[int]:
+        ref = yield from Start(ping, n + 1)
+        return (yield from Wait(ref))
+
+    @app.workflow
+    def sleeves(n: int) -> Flow[str]:
+        try:
+            return (yield from Invoke(sleeves, n + 1))
+        except flowgen.DefinitionError as error:
+            return f"{n}: {error}"
+
+    flowgen_worker(app)
+    one, other = flowgen_client.start(ping, 0), flowgen_client.start(sleeves, 0)
+    with pytest.raises(RunFailed) as failed:
+        one.result(timeout=30)
+    assert (
+        "DefinitionError: Invoke(pong) would be a child of depth 101, and 100 is the most: ... -> ping -> pong -> ping "
+        "-> pong -> ping -> pong -> ping -> pong -> ping -> pong. Does it end? Give the recursion an end, loop "
+        "instead, or use Start(...).opts(detached=True), which counts from 0"
+    ) in str(failed.value)
+    caught = other.result(timeout=30)
+    assert caught.startswith("100: Invoke(sleeves) would be a child of depth 101, and 100 is the most: ... -> sleeves")
+    assert flowgen_client.count(RunQuery(status=["pending", "running", "waiting"])) == 0
+    assert flowgen_client.count() == 202
+
+
+@pytest.mark.bad_input("B46")
+def test_detached_children_start_each_other_as_long_as_they_like(
+    app: App, flowgen_client: Client, flowgen_worker: Workers, db: psycopg.Connection[Any]
+) -> None:
+    @app.workflow
+    def relay(n: int) -> Flow[int]:
+        if n < 5:
+            yield Start(relay, n + 1).opts(detached=True, id=f"relay {n + 1}")
+        return n
+
+    flowgen_worker(app)
+    flowgen_client.start(relay, 0)
+    last = eventually(lambda: flowgen_client.get("relay 5"), timeout=30)
+    assert last.result(timeout=15) == 5
+    assert db.execute("select max(depth) from flowgen.run").fetchone() == (0,)
+
+
+@pytest.mark.bad_input("B46", "B47")
+def test_a_run_that_would_wait_for_one_that_waits_for_it_is_refused(
+    app: App, flowgen_client: Client, flowgen_worker: Workers
+) -> None:
+    @app.workflow
+    def link(ids: list[str]) -> Flow[str]:
+        if ids:
+            return (yield from Invoke(link, ids[1:]).opts(id=ids[0]))
+        return "the end"
+
+    flowgen_worker(app)
+    assert flowgen_client.start(link, ["r", "s", "t"]).result(timeout=10) == "the end"
+    grandparent = flowgen_client.start(link.call(["a", "b", "c", "a"]).opts(id="top"))
+    with pytest.raises(RunFailed) as failed:
+        grandparent.result(timeout=10)
+    assert "ChildFailed: Child run failed: RunExists: the run 'a' (link) waits for this one (link), itself or" in str(
+        failed.value
+    )
+    assert "or is this one: it would never end" in str(failed.value)
+    with pytest.raises(RunFailed, match="the run 'itself' .* or is this one: it would never end"):
+        flowgen_client.start(link.call(["itself"]).opts(id="itself")).result(timeout=10)
+
+
+@pytest.mark.bad_input("B46")
+def test_two_runs_that_wait_for_each_other_by_their_ids_do_not_wait_for_ever(
+    app: App, flowgen_client: Client, flowgen_worker: Workers
+) -> None:
+    @app.workflow
+    def asks(other: str) -> Flow[str]:
+        return (yield from Invoke(app.definition("asks"), "left" if other == "right" else "right").opts(id=other))
+
+    flowgen_worker(app)
+    runs = flowgen_client.start_many([asks.call("right").opts(id="left"), asks.call("left").opts(id="right")])
+    told = []
+    for run in runs:
+        with pytest.raises(RunFailed) as failed:
+            run.result(timeout=10)
+        told.append(str(failed.value))
+    assert sum("itself or through others" in each for each in told) == 2
