@@ -1,8 +1,11 @@
 """Worker sessions: the row that every write of a worker is fenced by.
 
-    register(session_id, lease=, definitions=, queues=None, host=, pid=, versions=None) -> Op[Registered]
+    register(session_id, lease=, definitions=, queues=None, host=, pid=, versions=None, previous=None)
+        -> Op[Registered]
     heartbeat(session, lease) -> Op[Beat | None]         None: the session is dead, register anew under a new id
+    excuse(lost) -> Op[None]                             the process of a lost session has lived
     leave(session) -> Op[None]                           the end of a graceful stop, after `claims.release`
+    bury(session_id) -> Op[None]                         the process of the session is known to be gone
     reap(limit=500) -> Op[Reaped]                        three commits; by any worker, with each slow poll
     resolve_unknown(session) -> Op[Session | None]       a new epoch, after a commit whose outcome is unknown
     lineage() -> Op[Lineage]                             server, timeline and time; DatabaseError on a standby
@@ -19,6 +22,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
+from typing import Literal, TypeAlias
 from uuid import UUID
 
 import attrs
@@ -31,9 +35,13 @@ from flowgen.postgres.staged import staged
 
 __all__ = [
     "Beat",
+    "Excuse",
     "Lineage",
+    "Lost",
     "Reaped",
     "Registered",
+    "bury",
+    "excuse",
     "heartbeat",
     "leave",
     "lineage",
@@ -41,6 +49,18 @@ __all__ = [
     "register",
     "resolve_unknown",
 ]
+
+
+Excuse: TypeAlias = Literal["outage", "stall"]
+"""Why a process that lives lost its session: it could not reach the database, or it was held up itself."""
+
+
+@attrs.frozen
+class Lost:
+    """A session that is over although its process lives."""
+
+    id: UUID
+    excuse: Excuse
 
 
 @attrs.frozen
@@ -88,11 +108,14 @@ def register(
     host: str = "",
     pid: int = 0,
     versions: Mapping[str, str] | None = None,
+    previous: Lost | None = None,
 ) -> Op[Registered]:
     """Begin a session. `session_id` is random and never used again; `queues` None is every queue.
 
-    Call `claims.put_back` next: runs may be held that this worker knows.
+    `previous` is the one that this process has lost: it is ended at once, and its end is no recovery of its runs. Call `claims.put_back` next: runs may be held that this worker knows.
     """
+    if previous is not None:
+        yield from excuse(previous)
     rows = yield Statement(
         "register",
         {
@@ -115,9 +138,22 @@ def heartbeat(session: Session, lease: timedelta) -> Op[Beat | None]:
     return Beat(*rows[0]) if rows else None
 
 
+def excuse(lost: Lost) -> Op[None]:
+    """The process of this session has lived: what the session's end was, or would be, counted for is not counted.
+
+    A run that goes from one stall to the next without progress is let off three times; then it may be what stalls.
+    """
+    yield Statement("excuse", {"lost": lost.id, "excuse": lost.excuse})
+
+
 def leave(session: Session) -> Op[None]:
-    """End the session: what it still owns is released by whoever reaps next."""
-    yield Statement("leave", {"session": session.id})
+    """End the session: what it still owns is released by whoever reaps next, and charged nothing."""
+    yield Statement("leave", {"session": session.id, "excuse": "left"})
+
+
+def bury(session_id: UUID) -> Op[None]:
+    """End the session of a process that is gone: whoever reaps next counts it against the runs that it had."""
+    yield Statement("leave", {"session": session_id, "excuse": None})
 
 
 def reap(limit: int = 500) -> Op[Reaped]:

@@ -52,6 +52,10 @@ class Heartbeat:
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._serve, name="flowgen-heartbeat", daemon=True)
         self._trusted_until = monotonic() + self._trust
+        self._away = False
+        """The database has not answered since the last beat."""
+        self._held_up = False
+        """This thread could not go on for long since the last beat: something held the whole process up."""
 
     @property
     def _trust(self) -> float:
@@ -63,6 +67,11 @@ class Heartbeat:
     def registered(self, began: float) -> None:
         """A new session was asked for at `began`: its lease is a new one, whatever became of the last."""
         self._trusted_until = began + self._trust
+        self._away = self._held_up = False
+
+    def excuse(self) -> workers.Excuse:
+        """Why a lease that was lost could not be renewed by a process that lives."""
+        return "outage" if self._away and not self._held_up else "stall"
 
     def stop(self) -> None:
         """Beat no more."""
@@ -85,6 +94,7 @@ class Heartbeat:
                 failures = 0
                 self._listen(conn)
             except FlowgenError as error:
+                self._away = True
                 transient = isinstance(error, DatabaseError) and error.transient
                 if conn is not None:
                     conn.close()
@@ -116,9 +126,18 @@ class Heartbeat:
         until = monotonic() + min(seconds, self._settings.heartbeat.total_seconds())
         trusted = self._trusted_until
         if monotonic() <= trusted < until:
-            self._stop.wait(trusted - monotonic() + 0.001)
+            self._rest(trusted - monotonic() + 0.001)
             self._doubt()
-        self._stop.wait(max(0.0, until - monotonic()))
+        self._rest(max(0.0, until - monotonic()))
+
+    def _rest(self, seconds: float) -> None:
+        began = monotonic()
+        self._stop.wait(seconds)
+        self._woke(began + seconds)
+
+    def _woke(self, expected: float) -> None:
+        if monotonic() - expected > self._trust / 2:
+            self._held_up = True
 
     def _beat(self, conn: Any) -> None:
         session = self._session()
@@ -133,12 +152,15 @@ class Heartbeat:
                 beat = database.run(conn, workers.heartbeat(session, self._settings.lease), self._schema)
         except LeaseLost:
             beat = None
+        if monotonic() - began > self._trust / 2:
+            self._away = True
         if beat is None:
             self._lost(session)
             return
         if ARMED:
             failpoint("heartbeat.after")
         self._trusted_until = began + self._trust
+        self._away = self._held_up = False
         self._beaten(beat.now)
 
     def _listen(self, conn: Any) -> None:
@@ -148,9 +170,14 @@ class Heartbeat:
             left = until - monotonic()
             if left <= 0:
                 return
+            rest = min(left, 0.1)
             if self._settings.pooler:
-                self._stop.wait(min(left, 0.1))
-            elif hearing.heard(conn, min(left, 0.1)):
+                self._rest(rest)
+                continue
+            began = monotonic()
+            heard = hearing.heard(conn, rest)
+            self._woke(began + rest)
+            if heard:
                 self._notified()
                 self._stop.wait(_YIELD)
 

@@ -26,7 +26,6 @@ from flowgen.app import app as default_app
 from flowgen.core.settings import Settings
 from flowgen.errors import DatabaseError, DefinitionError
 from flowgen.postgres import database, notifications, workers
-from flowgen.postgres.rows import Session
 from flowgen.worker import collector
 from flowgen.worker.worker import Worker
 
@@ -197,7 +196,7 @@ class _Supervisor:
             conn = database.connect(self._order.url, application_name="flowgen supervisor")
             try:
                 schema = database.Schema(self._order.settings.schema)
-                database.run(conn, workers.leave(Session(session, 0)), schema)
+                database.run(conn, workers.bury(session), schema)
                 found = False
                 for _ in range(TRIES):
                     released = database.run(conn, workers.reap(), schema).released

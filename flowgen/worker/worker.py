@@ -9,21 +9,18 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-import socket
 from collections.abc import Callable, Coroutine, Sequence
 from contextlib import AsyncExitStack
 from datetime import datetime
-from typing import Any, TypeVar
-from uuid import UUID, uuid4
+from typing import Any
+from uuid import UUID
 
 from flowgen.app import App
 from flowgen.core.settings import Settings
 from flowgen.errors import DatabaseError, LeaseLost
 from flowgen.failpoints import ARMED, failpoint
-from flowgen.postgres import claims, database, inbox, notifications, schedules, workers
-from flowgen.postgres.database import Op
+from flowgen.postgres import claims, database, inbox, notifications, workers
 from flowgen.postgres.rows import Session
-from flowgen.postgres.workers import Registered
 from flowgen.worker.adoption import Adoption
 from flowgen.worker.attacher import Attacher
 from flowgen.worker.claimer import Claimer
@@ -36,8 +33,9 @@ from flowgen.worker.janitor import Janitor
 from flowgen.worker.link import Link, backoff
 from flowgen.worker.making import Maker
 from flowgen.worker.ports import Agents
+from flowgen.worker.registration import Registration
 from flowgen.worker.runner import Runner
-from flowgen.worker.scheduler import Scheduler, declared
+from flowgen.worker.scheduler import Scheduler
 from flowgen.worker.services import enter_services
 from flowgen.worker.sessions import SessionHolder
 from flowgen.worker.timers import Timers
@@ -46,11 +44,7 @@ from flowgen.worker.watchdog import Watchdog
 
 __all__ = ["Worker", "default_threads"]
 
-T = TypeVar("T")
-
 _log = logging.getLogger("flowgen.worker")
-TRIES = 100
-"""How often a worker that starts asks again for what is not answered, with pauses of up to 2 s."""
 HINTS = 0.02
 """Seconds between two notifications of one worker at the least."""
 TASKS = 100
@@ -134,9 +128,10 @@ class Worker:
         assert self._stop is not None
         control = self._link("control")
         try:
-            session, now = await self._register(control)
+            self._registration = Registration(control, self.app, self.settings, self._queues, self._on_session)
+            session, now = await self._registration.register()
             clock = DatabaseClock(now)
-            await self._declare(control, now)
+            await self._registration.declare(now)
             holder = SessionHolder(session, clock, _log, self._on_lost)
             self._assemble(holder, clock, control, services)
             self._heartbeat.start()
@@ -151,42 +146,6 @@ class Worker:
         link = Link(self.url, self.schema, name, pooler=self.settings.pooler)
         self._links.append(link)
         return link
-
-    async def _register(self, link: Link, tries: int | None = TRIES) -> tuple[Session, datetime]:
-        """A new session, asked for `tries` times; None: a worker that has begun outlives any outage."""
-
-        def register() -> Op[Registered]:
-            self._asked_at = monotonic()
-            return workers.register(
-                uuid4(),
-                lease=self.settings.lease,
-                definitions=list(self.app.definitions),
-                queues=self._queues,
-                host=socket.gethostname(),
-                pid=os.getpid(),
-            )
-
-        registered = await self._insist(link, register, tries)
-        self._on_session(registered.session.id)
-        return registered.session, registered.now
-
-    async def _declare(self, link: Link, now: datetime) -> None:
-        """The schedules of this code; runs that nobody knew until now are put back."""
-        changes = declared(self.app.definitions.values(), now)
-        await self._insist(link, lambda: schedules.declare(changes))
-        await self._insist(link, lambda: claims.put_back(10_000))
-
-    async def _insist(self, link: Link, make: Callable[[], Op[T]], tries: int | None = TRIES) -> T:
-        """What may be done twice, again and again until it is answered."""
-        failures = 0
-        while True:
-            try:
-                return await link.call(make())
-            except DatabaseError as error:
-                if not error.transient or (tries is not None and failures > tries):
-                    raise
-                failures += 1
-                await asyncio.sleep(backoff(failures))
 
     def _assemble(self, holder: SessionHolder, clock: DatabaseClock, control: Link, services: Any) -> None:
         loop = self._loop
@@ -366,11 +325,15 @@ class Worker:
         while True:
             await self._fenced.wait()
             self._fenced.clear()
-            session, now = await self._register(self._control, None)
-            self._heartbeat.registered(self._asked_at)
+            session, now = await self._registration.register(self._outlived())
+            self._heartbeat.registered(self._registration.asked_at)
             self._clock.heard(now)
             self._holder.registered(session)
             self._claimer.poke()
+
+    def _outlived(self) -> workers.Lost:
+        """The session that is over, and why, as this process lives."""
+        return workers.Lost(self._holder.current.id, self._heartbeat.excuse())
 
     # the end
 
@@ -401,7 +364,9 @@ class Worker:
         self._executor.close()
         assert self.runner is not None
         try:
-            if not holder.fenced:
+            if holder.fenced:
+                await control.call(workers.excuse(self._outlived()))
+            else:
                 if ARMED:
                     failpoint("shutdown.before_release")
                 await control.call(claims.release(holder.current))

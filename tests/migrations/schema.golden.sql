@@ -54,6 +54,7 @@ TABLE run
     wake_at_mail integer
     attempt integer NOT NULL DEFAULT 1
     recovered_index integer
+    stalls smallint
     base integer
     prologue integer
     request smallint
@@ -67,6 +68,7 @@ TABLE run
     error json
     progress json
     reason text
+    lost_with uuid[]
     detached boolean NOT NULL DEFAULT false
     queue text NOT NULL
     name text NOT NULL
@@ -117,6 +119,8 @@ TABLE worker
     versions json NOT NULL
     queues text[]
     names text[] NOT NULL
+    excuse text
+    charged uuid[]
 
 OPTIONS run: fillfactor=45, autovacuum_vacuum_scale_factor=0.02, autovacuum_vacuum_cost_delay=0
 OPTIONS worker: fillfactor=50
@@ -132,6 +136,7 @@ CONSTRAINT schedule_origin ON schedule: CHECK ((origin = ANY (ARRAY['code'::text
 CONSTRAINT schedule_overlap ON schedule: CHECK ((overlap = ANY (ARRAY['allow'::text, 'skip'::text, 'queue'::text, 'cancel_previous'::text])))
 CONSTRAINT schedule_pkey ON schedule: PRIMARY KEY (schedule_id)
 CONSTRAINT waiter_pkey ON waiter: PRIMARY KEY (run_id, waiting_id, key)
+CONSTRAINT worker_excuse ON worker: CHECK ((excuse = ANY (ARRAY['left'::text, 'outage'::text, 'stall'::text])))
 CONSTRAINT worker_pkey ON worker: PRIMARY KEY (worker_id)
 CREATE UNIQUE INDEX audit_pkey ON audit USING btree (id)
 CREATE INDEX audit_run ON audit USING btree (run_id) WHERE (run_id IS NOT NULL)
@@ -185,6 +190,10 @@ FUNCTION clock()
 FUNCTION ended(asked uuid[])
     RETURNS TABLE(run_id uuid, status smallint, output text, error text)
     s search_path=pg_catalog, pg_temp, plan_cache_mode=force_generic_plan, enable_seqscan=off, enable_hashjoin=off, enable_mergejoin=off, jit=off
+
+FUNCTION excuse(p_lost uuid, p_excuse text)
+    RETURNS integer
+    v search_path=pg_catalog, pg_temp, plan_cache_mode=force_generic_plan, enable_seqscan=off, enable_hashjoin=off, enable_mergejoin=off, jit=off
 
 FUNCTION finish_transaction(p_session uuid, p_epoch integer, p_token text, e_run uuid[], e_index integer[], e_facts integer[], e_key text[], e_fingerprint text[], e_attempt integer[], e_value text[], e_due timestamp with time zone[], e_delay interval[])
     RETURNS timestamp with time zone

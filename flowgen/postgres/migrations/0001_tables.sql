@@ -40,6 +40,7 @@ CREATE TABLE {schema}.run (
     wake_at_mail integer,                -- how much mail wakes a waiting run; NULL or 0: any
     attempt integer NOT NULL DEFAULT 1,
     recovered_index integer,             -- the highest entry at the last lost lease
+    stalls smallint,                     -- lost leases since then that were not counted, as the process was held up
     base integer,                        -- index of the checkpoint that opened the segment
     prologue integer,                    -- entries below it are the prologue
     request smallint,                    -- NULL: none; 1 cancel, 2 pause
@@ -54,6 +55,7 @@ CREATE TABLE {schema}.run (
     error json,
     progress json,
     reason text,                         -- of the request
+    lost_with uuid[],                    -- the sessions whose end is counted in `recoveries`, while there are any
     -- what does not change again
     detached boolean NOT NULL DEFAULT false,
     queue text NOT NULL,
@@ -102,7 +104,8 @@ CREATE TABLE {schema}.entry (
 );
 
 -- One row per worker session. `dead`: no fence passes any more; `quiet`: no flush of it is in flight any more;
--- `released`: none of its runs is left.
+-- `released`: none of its runs is left. `excuse`: its end is not counted against its runs, as its process `left` by
+-- itself, or lived through an `outage` of the database, or was held up (`stall`).
 CREATE TABLE {schema}.worker (
     worker_id uuid NOT NULL,
     lease_until timestamptz NOT NULL,
@@ -119,7 +122,10 @@ CREATE TABLE {schema}.worker (
     versions json NOT NULL,
     queues text[],                       -- NULL: every queue
     names text[] NOT NULL,               -- the definitions that it knows
-    CONSTRAINT worker_pkey PRIMARY KEY (worker_id)
+    excuse text,
+    charged uuid[],                      -- runs that its end was counted against
+    CONSTRAINT worker_pkey PRIMARY KEY (worker_id),
+    CONSTRAINT worker_excuse CHECK (excuse IN ('left', 'outage', 'stall'))
 ) WITH (fillfactor = 50);
 
 -- Messages to runs; deleted by the flush that consumes them and by the end of the run.

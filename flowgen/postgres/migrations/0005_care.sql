@@ -30,47 +30,6 @@ BEGIN
 END
 $function$;
 
--- The third commit of reaping: runs of dead sessions, of which no flush is in flight any more, are ready again.
--- A recovery without a new entry since the last one counts; the second in a row makes a suspect.
-CREATE FUNCTION {schema}.release_lost(p_limit integer) RETURNS integer
-LANGUAGE plpgsql VOLATILE
-SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_generic_plan
-SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET jit = off
-AS $function$
-DECLARE
-    lost uuid[];
-    found_runs uuid[];
-    released integer := 0;
-BEGIN
-    lost := ARRAY(SELECT w.worker_id FROM {schema}.worker w WHERE w.dead AND w.quiet AND NOT w.released);
-    IF cardinality(lost) = 0 THEN
-        RETURN 0;
-    END IF;
-    found_runs := ARRAY(SELECT r.run_id FROM {schema}.run r WHERE r.status = 3 AND r.owner = ANY (lost) LIMIT p_limit);
-    IF cardinality(found_runs) > 0 THEN
-        WITH picked AS MATERIALIZED (
-            SELECT r.run_id FROM {schema}.run r
-            WHERE r.run_id = ANY (found_runs) AND r.status + 0 = 3 AND r.owner = ANY (lost)
-            ORDER BY r.run_id FOR NO KEY UPDATE OF r SKIP LOCKED
-        ), progress AS MATERIALIZED (
-            SELECT p.run_id, coalesce((
-                SELECT e.index FROM {schema}.entry e WHERE e.run_id = p.run_id ORDER BY e.index DESC LIMIT 1
-            ), -1) AS last FROM picked p
-        )
-        UPDATE {schema}.run AS r SET
-            status = 0, owner = NULL, recovered_index = p.last,
-            recoveries = CASE WHEN p.last > coalesce(r.recovered_index, -1) THEN 1 ELSE least(r.recoveries + 1, 9999) END
-        FROM progress p WHERE r.run_id = ANY (ARRAY[p.run_id]);
-        GET DIAGNOSTICS released = ROW_COUNT;
-    END IF;
-    UPDATE {schema}.worker AS w SET released = true
-    WHERE w.worker_id = ANY (lost)
-        AND (SELECT r.run_id FROM {schema}.run r WHERE r.status = 3 AND r.owner = w.worker_id LIMIT 1) IS NULL;
-    DELETE FROM {schema}.worker w WHERE w.released AND w.lease_until < {schema}.clock() - interval '1 day';
-    RETURN released;
-END
-$function$;
-
 -- Requests and mail of the runs that a session owns, with their inbox, in one snapshot.
 CREATE FUNCTION {schema}.news(p_session uuid) RETURNS TABLE (
     run_id uuid, request integer, reason text, mail integer, deadline timestamptz, inbox text

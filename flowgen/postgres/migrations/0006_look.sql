@@ -1,6 +1,6 @@
 -- What the functions of the worker and of its care would find to do, in one look that changes nothing: an idle worker
 -- asks no more than this. No two indexes fit the conditions of one EXISTS.
--- `lost`: a session is to be declared dead, or to be released.
+-- `lost`: a session is to be declared dead, or to be released, or what was counted for it is to be taken back.
 CREATE FUNCTION {schema}.care() RETURNS TABLE (
     at timestamptz, lost boolean, ready boolean, suspect boolean, held boolean, cascades boolean,
     next_due_at timestamptz, next_tick_at timestamptz
@@ -16,7 +16,7 @@ BEGIN
         SELECT 1 FROM {schema}.worker w WHERE NOT w.released AND (
             w.dead OR w.lease_until < at
             OR w.timeline <> {schema}.timeline() OR w.system_identifier <> {schema}.system_identifier()
-        )
+        ) OR w.excuse IS NOT NULL AND w.charged IS NOT NULL
     );
     ready := EXISTS (SELECT 1 FROM {schema}.run r WHERE r.status = 0 AND r.recoveries < 2);
     suspect := EXISTS (SELECT 1 FROM {schema}.run r WHERE r.status = 0 AND r.recoveries >= 2);

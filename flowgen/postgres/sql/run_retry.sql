@@ -4,7 +4,7 @@
 WITH retried AS (
     UPDATE {schema}.run r
     SET status = 0, finished_at = NULL, error = NULL, output = NULL, request = NULL, reason = NULL, cascade = NULL,
-        attempt = r.attempt + 1, recoveries = 0, recovered_index = NULL, mail = r.mail + 1, due_at = c.now,
+        attempt = r.attempt + 1, recoveries = 0, recovered_index = NULL, stalls = NULL, mail = r.mail + 1, due_at = c.now,
         deadline = CASE WHEN r.deadline > c.now THEN r.deadline END
     FROM (SELECT {schema}.clock() AS now) c
     WHERE r.run_id = %(run_id)s::uuid AND r.status = 8

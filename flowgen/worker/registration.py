@@ -1,0 +1,89 @@
+"""How a worker comes by its sessions: the first one, and another after each that it lost.
+
+What is done here may be done twice, so it is tried again until it is answered. The invariant: a session that this
+process has outlived is known to be that before the next one claims anything.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+from collections.abc import Callable, Sequence
+from datetime import datetime
+from typing import TypeVar
+from uuid import UUID, uuid4
+
+from flowgen.app import App
+from flowgen.core.settings import Settings
+from flowgen.errors import DatabaseError
+from flowgen.postgres import claims, schedules, workers
+from flowgen.postgres.database import Op
+from flowgen.postgres.rows import Session
+from flowgen.postgres.workers import Lost, Registered
+from flowgen.worker.clock import monotonic
+from flowgen.worker.link import Link, backoff
+from flowgen.worker.scheduler import declared
+
+__all__ = ["Registration"]
+
+T = TypeVar("T")
+
+TRIES = 100
+"""How often a worker that starts asks again for what is not answered, with pauses of up to 2 s."""
+
+
+class Registration:
+    """Registers the sessions of one worker."""
+
+    def __init__(
+        self,
+        link: Link,
+        app: App,
+        settings: Settings,
+        queues: Sequence[str] | None,
+        on_session: Callable[[UUID], None],
+    ) -> None:
+        self._link = link
+        self._app = app
+        self._settings = settings
+        self._queues = queues
+        self._on_session = on_session
+        self.asked_at = 0.0
+        """Monotonic seconds at which the last session was asked for."""
+
+    async def register(self, previous: Lost | None = None) -> tuple[Session, datetime]:
+        """A new session. A worker that has begun, and has lost the `previous` one, outlives any outage."""
+
+        def register() -> Op[Registered]:
+            self.asked_at = monotonic()
+            return workers.register(
+                uuid4(),
+                lease=self._settings.lease,
+                definitions=list(self._app.definitions),
+                queues=self._queues,
+                host=socket.gethostname(),
+                pid=os.getpid(),
+                previous=previous,
+            )
+
+        registered = await self._insist(register, TRIES if previous is None else None)
+        self._on_session(registered.session.id)
+        return registered.session, registered.now
+
+    async def declare(self, now: datetime) -> None:
+        """The schedules of this code; runs that nobody knew until now are put back."""
+        changes = declared(self._app.definitions.values(), now)
+        await self._insist(lambda: schedules.declare(changes), TRIES)
+        await self._insist(lambda: claims.put_back(10_000), TRIES)
+
+    async def _insist(self, make: Callable[[], Op[T]], tries: int | None) -> T:
+        failures = 0
+        while True:
+            try:
+                return await self._link.call(make())
+            except DatabaseError as error:
+                if not error.transient or (tries is not None and failures > tries):
+                    raise
+                failures += 1
+                await asyncio.sleep(backoff(failures))
