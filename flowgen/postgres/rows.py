@@ -151,6 +151,8 @@ class ClaimedRun:
     partial: bool = False
     """True when `entries` holds only what is newer than the cache of the claimer had."""
     inbox: Sequence[Message] = ()
+    victims: Sequence[str] = ()
+    """Of one that is not tried again: the workers that ended with it."""
 
 
 @attrs.frozen

@@ -6,6 +6,7 @@
     excuse(lost) -> Op[None]                             the process of a lost session has lived
     leave(session) -> Op[None]                           the end of a graceful stop, after `claims.release`
     bury(session_id) -> Op[None]                         the process of the session is known to be gone
+    victims(run_id) -> Op[Sequence[str]]                 the workers whose end is counted against a run, in order
     reap(limit=500) -> Op[Reaped]                        three commits; by any worker, with each slow poll
     resolve_unknown(session) -> Op[Session | None]       a new epoch, after a commit whose outcome is unknown
     lineage() -> Op[Lineage]                             server, timeline and time; DatabaseError on a standby
@@ -48,6 +49,7 @@ __all__ = [
     "reap",
     "register",
     "resolve_unknown",
+    "victims",
 ]
 
 
@@ -112,7 +114,9 @@ def register(
 ) -> Op[Registered]:
     """Begin a session. `session_id` is random and never used again; `queues` None is every queue.
 
-    `previous` is the one that this process has lost: it is ended at once, and its end is no recovery of its runs. Call `claims.put_back` next: runs may be held that this worker knows.
+    `previous` is the one that this process has lost: it is ended at once, and its end is no recovery of its runs.
+
+    Call `claims.put_back` next: runs may be held that this worker knows.
     """
     if previous is not None:
         yield from excuse(previous)
@@ -154,6 +158,12 @@ def leave(session: Session) -> Op[None]:
 def bury(session_id: UUID) -> Op[None]:
     """End the session of a process that is gone: whoever reaps next counts it against the runs that it had."""
     yield Statement("leave", {"session": session_id, "excuse": None})
+
+
+def victims(run_id: UUID) -> Op[Sequence[str]]:
+    """The workers that ended with a run since it last made progress: session, and host and pid while they are kept."""
+    rows = yield Statement("victims", {"run_id": run_id})
+    return [f"{session} ({host}, pid {pid})" if host is not None else str(session) for session, host, pid in rows]
 
 
 def reap(limit: int = 500) -> Op[Reaped]:

@@ -20,7 +20,7 @@ from flowgen.core.entries import Entry
 from flowgen.core.settings import Settings
 from flowgen.errors import DatabaseError, LeaseLost
 from flowgen.failpoints import ARMED
-from flowgen.postgres import claims, notifications
+from flowgen.postgres import claims, notifications, workers
 from flowgen.postgres import entries as entries_room
 from flowgen.postgres.rows import Claimed, ClaimedRun, Session
 from flowgen.postgres.staged import staged
@@ -297,8 +297,15 @@ class Claimer:
                 return 0.1 if self._session.lost(session) else 0.0
             if not claimed.runs:
                 return wait
-            self._runner.take(await self._whole(claimed.runs, session))
+            runs = [await self._blamed(run) for run in claimed.runs]
+            self._runner.take(await self._whole(runs, session))
             while self._runner.count() and not self._session.fenced:
                 await self._pause(0.02)
             wait = 0.0
         return 0.0
+
+    async def _blamed(self, run: ClaimedRun) -> ClaimedRun:
+        """A suspect that is not tried again is told with the workers that it ended."""
+        if not self._runner.is_poison(run):
+            return run
+        return attrs.evolve(run, victims=await self._link.call(workers.victims(run.run_id)))

@@ -100,7 +100,7 @@ class Runner:
             self._heard(run, claimed.inbox)
         if self.draining:
             self._stop(run, RunAction.RELEASE)
-        elif claimed.recoveries >= SUSPECT + self.agents.settings.max_recoveries:
+        elif self.is_poison(claimed):
             self._finish(run, Failed(poison(claimed)))
         elif claimed.request == Request.PAUSE:
             self._stop(run, RunAction.PAUSE)
@@ -108,6 +108,10 @@ class Runner:
             self._cancel(run, claimed.reason)
         else:
             self._go(run)
+
+    def is_poison(self, claimed: ClaimedRun) -> bool:
+        """Whether the run ended its workers too often to be tried again."""
+        return claimed.recoveries >= SUSPECT + self.agents.settings.max_recoveries
 
     # going on
 

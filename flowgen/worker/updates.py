@@ -13,6 +13,9 @@ from flowgen.worker.live import LiveRun
 
 __all__ = ["ending", "hanging_up", "poison", "update"]
 
+_NAMED = 5
+"""Workers that are named in a message."""
+
 
 def update(run: LiveRun, action: RunAction, **given: Any) -> RunUpdate:
     """A change of the run's own row, under the claim by which it is owned."""
@@ -65,9 +68,11 @@ def ending(run: LiveRun, finish: Finish) -> RunUpdate:
 
 def poison(claimed: ClaimedRun) -> Failure:
     """The failure of a run that ended its workers."""
+    workers = list(claimed.victims)
+    named = f", the last of them {', '.join(workers[-_NAMED:])}" if workers else ""
     return Failure(
         "PoisonRun",
-        f"{claimed.name} ended its worker {claimed.recoveries} times without any progress in between; it is not tried "
-        "again. Look at the workers' logs and memory, then retry the run",
-        details={"recoveries": claimed.recoveries},
+        f"{claimed.name} ended its worker {claimed.recoveries} times without any progress in between{named}; it is not "
+        "tried again. Look at the workers' logs and memory, then retry the run",
+        details={"recoveries": claimed.recoveries, "workers": workers},
     )

@@ -191,6 +191,7 @@ def pay_all() -> Flow[int]:
     assert flowgen_client.count(flowgen.client.queries.RunQuery(name="child")) == 4
 
 
+@pytest.mark.fault("F17")
 def test_a_run_that_kills_its_workers_fails_as_poison_and_its_neighbours_complete(
     program: Program, flowgen_client: Client
 ) -> None:
@@ -217,14 +218,16 @@ def neighbour(n: int) -> Flow[int]:
     )
     bad = flowgen_client.start(flowgen.call("poison"))
     others = flowgen_client.start_many([flowgen.call("neighbour", n=n) for n in range(50)])
-    bites = 0
+    bites: list[int] = []
     for _ in range(8):
         process = program.start(workers=0)
         eventually(lambda: process.popen.poll() is not None or bad.refresh().status == "failed", timeout=20)  # noqa: B023
         if bad.refresh().status == "failed":
             break
-        bites += 1
-    with pytest.raises(RunFailed, match="PoisonRun"):
+        bites.append(process.pid)
+    with pytest.raises(RunFailed, match="PoisonRun") as told:
         bad.result(timeout=10)
+    workers = told.value.failure.details["workers"]
+    assert [int(each.rpartition("pid ")[2].rstrip(")")) for each in workers] == bites
     assert [run.result(timeout=20) for run in others] == [*range(50)]
-    assert bites == program.notes().count("bite") <= 4
+    assert len(bites) == program.notes().count("bite") == 4
