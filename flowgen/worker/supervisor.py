@@ -228,13 +228,21 @@ def _serve(order: _Order, pipe: Connection) -> None:
         order.settings,
         queues=order.queues,
         concurrency=order.concurrency,
-        on_session=pipe.send,
+        on_session=lambda session: _say(pipe, session),
     )
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: worker.stop())
     threading.Thread(target=_watch_parent, args=(pipe, worker), daemon=True).start()
     collector.calm()
     asyncio.run(worker.serve(drain=order.drain))
+
+
+def _say(pipe: Connection, session: UUID) -> None:
+    """Tell the supervisor of a session. When it is gone this process is about to stop: `_watch_parent` sees it too."""
+    try:
+        pipe.send(session)
+    except OSError:
+        pass
 
 
 def _watch_parent(pipe: Connection, worker: Worker) -> None:

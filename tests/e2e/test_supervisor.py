@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import signal
 import time
+from pathlib import Path
+from typing import Any
 
 import flowgen
 from flowgen.client.queries import RunQuery
@@ -53,6 +55,23 @@ def test_a_killed_supervisor_takes_its_processes_along(program: Program, flowgen
     late = flowgen_client.start(flowgen.call("one", n=1))
     assert late.refresh().status == "pending"
     assert flowgen_client.count(RunQuery(status="running")) == 0
+
+
+def test_a_process_whose_supervisor_died_before_it_had_begun_ends_in_order(program: Program, db: Any) -> None:
+    loading = """
+if __name__ == "__mp_main__":
+    note(f"loading {os.getpid()}")
+    gate("load")
+"""
+    program.write(SOURCE + loading, settings="Settings(lease=60, poll=0.1)", more="processes=2")
+    supervisor = program.start(workers=0)
+    eventually(lambda: len(program.notes()) == 2, timeout=30)
+    supervisor.kill()
+    program.open("load")
+    places = [Path(f"/proc/{note.split()[-1]}") for note in program.notes()]
+    eventually(lambda: not any(place.exists() for place in places), timeout=30)
+    assert "Traceback" not in program.errors()
+    assert db.execute("select count(*) from flowgen.worker where not dead").fetchone() == (0,)
 
 
 def test_an_unguarded_main_module_is_told_about_the_guard(program: Program) -> None:
