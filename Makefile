@@ -3,7 +3,8 @@
 #   PYTHON       the Python that .venv is made with: 3.11 or newer; found when not given
 #   PYTEST_ARGS  what pytest is told besides, such as PYTEST_ARGS="-x -k checkpoint"
 #   JOBS         how many tests run at a time
-#   CHAOS_ARGS   what the chaos harness is told, such as CHAOS_ARGS="--seed 7 --lease 2s --workers-kills 20"
+#   CHAOS_ARGS   what the chaos harness is told, such as CHAOS_ARGS="--seed 7 --workers 40"; all of it: CHAOS_ARGS=--help
+#   SEEDS        what chaos-nightly plans are made of, such as SEEDS=1,2,3,4,5
 #   ONLY, QUICK  which workloads bench measures, such as ONLY=W2,W3; in small sizes, QUICK=1
 
 SHELL := /bin/bash
@@ -16,6 +17,7 @@ PYTEST_ARGS ?=
 # Most tests wait for a server, so three at a time are right for two cores.
 JOBS ?= 3
 CHAOS_ARGS ?=
+SEEDS ?=
 
 VENV := .venv
 PY := $(VENV)/bin/python
@@ -88,8 +90,16 @@ demo: setup ## Run the demonstration
 	$(PY) -m examples.demo
 
 .PHONY: chaos
-chaos: setup ## Kill workers at random and compare what they leave with what should be there
+chaos: setup ## Kill, stop and cut off workers and server after a plan, and check what is left; about a minute
 	$(PY) -m tests.chaos $(CHAOS_ARGS)
+
+.PHONY: chaos-nightly
+chaos-nightly: setup ## The same with 10,000 runs and 435 faults, for each of SEEDS, into docs/chaos-report.md
+	$(PY) -m tests.chaos --size nightly --report docs/chaos-report.md $(if $(SEEDS),--seeds '$(SEEDS)') $(CHAOS_ARGS)
+
+.PHONY: chaos-bugs
+chaos-bugs: setup ## Put 18 bugs into the engine, one after the other, and see that the harness catches each
+	$(PY) -m tests.chaos --bugs $(CHAOS_ARGS)
 
 .PHONY: bench
 bench: bench-python ## Measure W1 to W11 into docs/performance.md; ONLY=W2,W3 or QUICK=1 into build/benchmarks

@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
+import random
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from flowgen.testing import replay
-from tests.chaos import flows
-from tests.chaos.checker import Violation
-from tests.chaos.evidence import COMPLETED, RunRow
+from tests.chaos import more_flows
+from tests.chaos.evidence import COMPLETED, RunRow, Violation
 from tests.chaos.witness import plain
 
-app = flows.app
+MOST = 4000
+"""Histories that are replayed; of more, so many that the seed chooses."""
+
+app = more_flows.app
 
 
-def audit(client: Any, rows: Iterable[RunRow]) -> Iterator[Violation]:
+def audit(client: Any, rows: Sequence[RunRow], seed: int) -> Iterator[Violation]:
     """What does not replay to what is stored."""
-    for row in rows:
-        if row.name not in app.definitions:
-            continue
+    known = [row for row in rows if row.name in app.definitions and row.claim and not _cannot_be_read(row)]
+    for row in known if len(known) <= MOST else random.Random(seed).sample(known, MOST):
         try:
             with warnings.catch_warnings(record=True) as said:
                 warnings.simplefilter("always")
@@ -32,3 +34,8 @@ def audit(client: Any, rows: Iterable[RunRow]) -> Iterator[Violation]:
         wanted = row.output if row.status == COMPLETED else None
         if plain(value) != plain(wanted):
             yield Violation("I18", row.run, f"{row.name} replays to {value!r}, {wanted!r} is stored")
+
+
+def _cannot_be_read(row: RunRow) -> bool:
+    """Its input is bad, which is what it failed with."""
+    return row.name == "strict"

@@ -6,12 +6,16 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import datetime
 from typing import Any
 
-from flowgen import App, PermanentError, Retry, current
+from flowgen import App, Cron, PermanentError, Retry, current
 from tests.chaos import witness
+from tests.chaos.expected import LARGEST, size_of
 
 app = App(name="chaos")
 
@@ -162,3 +166,57 @@ def tick(n: int) -> int:
     with witnessed() as told:
         told.value = n
     return n
+
+
+def draw() -> dict[str, Any]:
+    """Another value each time it is called, and numbers that a careless store would change."""
+    with witnessed() as told:
+        told.value = {"z": secrets.token_hex(8), "a": 1e22, "m": -0.0, "many": 2**70}
+    return dict(told.value)
+
+
+def blob(n: int) -> str:
+    with witnessed() as told:
+        told.value = "x" * size_of(n)
+    return str(told.value)
+
+
+def measure(text: str) -> int:
+    with witnessed() as told:
+        told.value = len(text)
+    return len(text)
+
+
+def too_large() -> str:
+    with witnessed() as told:
+        told.value = "x" * (LARGEST + 1)
+    return str(told.value)
+
+
+def strange_value(kind: str) -> Any:
+    found: dict[str, Any] = {"nan": float("nan"), "surrogate": "\ud800", "naive": datetime(2026, 1, 1)}
+    with witnessed():
+        pass
+    return found[kind]
+
+
+DEATH = 86
+"""Exit code of a worker process that poison killed."""
+
+
+def die() -> None:
+    """End the process from within, as a crash of native code would."""
+    with witnessed():
+        witness.say("die", **place(0))
+        os._exit(DEATH)
+
+
+def beat(place: int) -> int:
+    """What the static schedules start, each once a second."""
+    with witnessed() as told:
+        told.value = place
+    return place
+
+
+BEATS = 5
+beats = [app.task(name=f"beat{place}", cron=Cron("* * * * * *", args={"place": place}))(beat) for place in range(BEATS)]

@@ -1,7 +1,8 @@
 """The invariants, as pure functions of the evidence. Each gives what contradicts it; nothing means that it holds.
 
-I1 accepted, I2 terminal, I3 result, I4 memo, I5 observed, I6 transactional effect, I7 at least once and bounded, I8 at
-most once, I10 schedule. I18 (the replay audit) needs the code of the workload and stands in `audit.py`.
+Here: I1 accepted, I2 terminal, I3 result, I4 memo, I5 observed, I6 transactional effect, I7 at least once and bounded,
+I8 at most once. Those of time stand in `timing.py`, of ownership in `ownership.py`, of what is left in `leftovers.py`.
+I18 (the replay audit) needs the code of the workload and stands in `audit.py`.
 """
 
 from __future__ import annotations
@@ -11,9 +12,7 @@ from collections.abc import Callable, Iterator
 from itertools import pairwise
 from typing import Any
 
-import attrs
-
-from tests.chaos import witness
+from tests.chaos import leftovers, ownership, timing, witness
 from tests.chaos.evidence import (
     CANCELLED,
     COMPLETED,
@@ -22,29 +21,22 @@ from tests.chaos.evidence import (
     VALUE,
     Call,
     Evidence,
+    Found,
     Line,
     Outcome,
     RunRow,
+    Violation,
 )
 from tests.chaos.expected import EXPECTED, Expected
 
 BODIES = frozenset(
     {
         "add", "add_async", "flaky", "flaky_async", "broken", "no", "sync", "async", "one", "two", "three", "a", "b",
-        "book", "book_async", "never", "lone", "tick",
+        "book", "book_async", "never", "lone", "tick", "tidy up", "draw", "blob", "measure", "too large", "nan",
+        "surrogate", "naive",
     }
 )  # fmt: skip
 """Last parts of the keys whose outcome comes from a function; in `family` they name children."""
-
-
-@attrs.frozen
-class Violation:
-    invariant: str
-    run: str
-    what: str
-
-
-Found = Iterator[Violation]
 
 
 def accepted(evidence: Evidence) -> Found:
@@ -70,14 +62,14 @@ def accepted(evidence: Evidence) -> Found:
 def terminal(evidence: Evidence) -> Found:
     """I2: every run has ended, once, and stays so."""
     ends: Counter[str] = Counter()
+    for change in evidence.run_changes:
+        if (change.before or 0) >= COMPLETED and change.status != change.before:
+            yield Violation("I2", change.run, f"it left its end: {change.before} to {change.status}")
+        elif change.status >= COMPLETED and change.status != change.before:
+            ends[change.run] += 1
     for change in evidence.changes:
         if change.what == "run delete":
             yield Violation("I2", change.run, "its row was deleted")
-        elif change.what == "run status":
-            if (change.before or 0) >= COMPLETED:
-                yield Violation("I2", change.run, f"it left its end: {change.before} to {change.after}")
-            else:
-                ends[change.run] += 1
     for row in evidence.runs:
         if row.status < COMPLETED:
             yield Violation("I2", row.run, f"{row.name} has not ended: status {row.status}, error {row.error}")
@@ -100,6 +92,15 @@ def result(evidence: Evidence) -> Found:
                 yield Violation("I3", row.run, f"{row.name} was to fail with {wanted.failure}: {_end(row)}")
         elif row.status != COMPLETED or not wanted.fits(row.output):
             yield Violation("I3", row.run, f"{row.name}({row.input}) was to give {wanted.value}: {_end(row)}")
+    yield from _tidied(evidence)
+
+
+def _tidied(evidence: Evidence) -> Found:
+    """A handler that had begun, and was cancelled, has cleaned up."""
+    for row in evidence.runs:
+        begun = row.name == "tidy" and row.status == CANCELLED and evidence.history.get(row.run)
+        if begun and evidence.ledger.get((row.run, "tidy up", 0), 0) != 1:
+            yield Violation("I3", row.run, "it was cancelled in the middle, and did not clean up")
 
 
 def expected_of(row: RunRow) -> Expected:
@@ -114,17 +115,21 @@ def expected_of(row: RunRow) -> Expected:
             return Expected(failure="ChildFailed" if given["depth"] else "RuntimeError")
         case "add":
             return Expected(given["a"] + given["b"])
+        case "beat0" | "beat1" | "beat2" | "beat3" | "beat4":
+            return Expected(given["place"])
         case _:
             return Expected(given["n"])
 
 
 def _may_be_cancelled(evidence: Evidence, row: RunRow) -> bool:
-    """Only branches that lost in `fan` are cancelled."""
-    while row.parent is not None:
+    """Branches that lost in `fan`, and what the client cancelled, with all below it."""
+    while row.run not in evidence.cancelled:
+        if row.parent is None or row.parent not in evidence.by_id:
+            return False
         row = evidence.by_id[row.parent]
         if row.name == "fan":
             return True
-    return False
+    return True
 
 
 def _end(row: RunRow) -> str:
@@ -198,10 +203,10 @@ def again(evidence: Evidence) -> Iterator[tuple[Call, int, Line, Line]]:
 
 
 def _explained(evidence: Evidence, one: Line, other: Line) -> bool:
-    if evidence.interrupted(one["who"], one["t"], other["t"]):
+    if evidence.interrupted(one["who"], one["t"], other["t"]) or _woke_too_late(evidence, other):
         return True
-    # The connection of a Transaction broke with the server: nothing of that call was written.
-    return bool(one.get("tx")) and evidence.server_killed(one["t"] - 1.0, other["t"])
+    # The connection of a Transaction broke: nothing of that call was written.
+    return bool(one.get("tx")) and evidence.struck(BROKEN, one["who"], one["t"] - 1.0, other["t"])
 
 
 def _is_body(evidence: Evidence, call: Call) -> bool:
@@ -231,20 +236,15 @@ def at_most_once(evidence: Evidence) -> Found:
             yield Violation("I8", call[0], f"{call[1]} is reported as interrupted, and was not")
 
 
-def schedule(evidence: Evidence) -> Found:
-    """I10: one run for each tick of a schedule, and no schedule is left."""
-    ticks: Counter[tuple[Any, Any]] = Counter()
-    for row in evidence.runs:
-        if row.name == "tick":
-            trigger = row.trigger or {}
-            ticks[trigger.get("name"), trigger.get("scheduled_at")] += 1
-    for (name, at), count in ticks.items():
-        if count > 1:
-            yield Violation("I10", "", f"the tick of {name} at {at} started {count} runs")
-    for left in evidence.schedules:
-        if left.origin == "dynamic":
-            yield Violation("I10", "", f"the schedule {left.name} of {left.target} is still there")
+def _woke_too_late(evidence: Evidence, line: Line) -> bool:
+    """Whether a worker that had been stopped began a call before it saw that its lease was over."""
+    who, t = line["who"], line["t"]
+    stood = evidence.struck(frozenset({"stop", "stall"}), who, t - 0.5, t)
+    return stood and any(t - 60 < lost <= t + 0.5 for lost in evidence.lost_at.get(who, ()))
 
+
+BROKEN = frozenset({"server", "blackhole", "reset", "terminate", "ack"})
+"""What ends connections of a worker that goes on."""
 
 INVARIANTS: dict[str, tuple[str, Callable[[Evidence], Found]]] = {
     "I1": ("accepted", accepted),
@@ -255,7 +255,17 @@ INVARIANTS: dict[str, tuple[str, Callable[[Evidence], Found]]] = {
     "I6": ("transactional effect", effect),
     "I7": ("at least once, bounded", at_least_once),
     "I8": ("at most once", at_most_once),
-    "I10": ("schedule", schedule),
+    "I9": ("sleeps", timing.sleeps),
+    "I10": ("schedules", timing.schedules),
+    "I11": ("fencing", ownership.fencing),
+    "I12": ("exclusivity", ownership.exclusivity),
+    "I13": ("children", ownership.children),
+    "I14": ("crash budget", ownership.crash_budget),
+    "I15": ("clean", leftovers.clean),
+    "I16": ("recovery time", timing.recovery),
+    "I17": ("storage", leftovers.storage),
+    "I19": ("quiet", leftovers.quiet),
+    "I20": ("fairness", timing.fairness),
 }
 
 

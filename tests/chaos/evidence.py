@@ -1,21 +1,38 @@
-"""What the checker judges: rows of the database, lines of the witness, what the client was told, what was killed."""
+"""What the checker judges: rows of the database, its audit, lines of the witness, what the clients were told, what was
+done to whom. Every time is in seconds of the machine's monotonic clock.
+"""
 
 from __future__ import annotations
 
 import json
+from bisect import bisect_right
 from collections import defaultdict
+from collections.abc import Iterator
 from functools import cached_property
 from typing import Any, TypeAlias
 
 import attrs
 
-OUTCOME, CHECKPOINT, SET_ASIDE = 1, 6, 7
+OUTCOME, ATTEMPT, ARMED, CHILD, CHECKPOINT, SET_ASIDE = 1, 2, 4, 5, 6, 7
 VALUE, FAILURE = 1, 2
+READY, RUNNING, HELD, WAITING = 0, 3, 2, 4
 COMPLETED, FAILED, CANCELLED = 7, 8, 9
 
 Call: TypeAlias = tuple[str, str, int]
 """Run, key, segment."""
 Line: TypeAlias = dict[str, Any]
+
+
+@attrs.frozen
+class Violation:
+    """What contradicts an invariant; `run` is empty when it is of no run."""
+
+    invariant: str
+    run: str
+    what: str
+
+
+Found: TypeAlias = Iterator[Violation]
 
 
 @attrs.frozen
@@ -35,6 +52,8 @@ class RunRow:
     attempt: int = 1
     claim: int = 1
     text: str = ""
+    parent_key: str | None = None
+    detached: bool = False
 
 
 @attrs.frozen
@@ -47,16 +66,70 @@ class EntryRow:
     attempt: int | None = None
     value: str | None = None
     named: bool = False
+    at: float = 0.0
+    due: float | None = None
 
 
 @attrs.frozen
 class Change:
-    """What the audit triggers saw."""
+    """What the audit saw of entries, which may not change, and of rows that were deleted."""
 
     what: str
     run: str
     before: int | None = None
-    after: int | None = None
+
+
+@attrs.frozen
+class RunChange:
+    """A run's row came to be (`before` None), or changed its status, its owner, or what it waits for."""
+
+    at: float
+    tx: int
+    who: str
+    run: str
+    before: int | None
+    status: int
+    owner_before: str | None = None
+    owner: str | None = None
+    claim: int = 0
+    recoveries: int = 0
+    due: float | None = None
+
+
+@attrs.frozen
+class Write:
+    """Entries that one statement inserted."""
+
+    at: float
+    tx: int
+    who: str
+    runs: tuple[str, ...]
+    indexes: tuple[int, ...]
+
+
+@attrs.define
+class Session:
+    """A worker's session: since when it is, is dead, and may write nothing any more."""
+
+    id: str
+    who: str
+    born: float
+    dead: float | None = None
+    dead_by: str = ""
+    quiet: float | None = None
+
+
+@attrs.frozen
+class Tick:
+    """A schedule came to be, moved to its next time, or was removed (`after` None)."""
+
+    at: float
+    tx: int
+    target: str
+    name: str
+    origin: str
+    before: float | None
+    after: float | None
 
 
 @attrs.frozen
@@ -75,6 +148,19 @@ class Kill:
 
 
 @attrs.frozen
+class Span:
+    """Something was not as it should be for a while, for one worker or (`who` None) for all.
+
+    `kind` is server, stop, blackhole, reset, terminate, ack, stall or term.
+    """
+
+    kind: str
+    since: float
+    until: float
+    who: str | None = None
+
+
+@attrs.frozen
 class Outcome:
     """A stored outcome that answers."""
 
@@ -90,18 +176,53 @@ class Evidence:
     """All of it. Pure data: nothing here is read anew."""
 
     starts: list[dict[str, Any]] = attrs.field(factory=list)
+    cancels: list[dict[str, Any]] = attrs.field(factory=list)
     runs: list[RunRow] = attrs.field(factory=list)
     entries: list[EntryRow] = attrs.field(factory=list)
     ledger: dict[Call, int] = attrs.field(factory=dict)
     changes: list[Change] = attrs.field(factory=list)
+    run_changes: list[RunChange] = attrs.field(factory=list)
+    writes: list[Write] = attrs.field(factory=list)
+    sessions: dict[str, Session] = attrs.field(factory=dict)
+    ticks: list[Tick] = attrs.field(factory=list)
     schedules: list[ScheduleRow] = attrs.field(factory=list)
     lines: list[Line] = attrs.field(factory=list)
     kills: list[Kill] = attrs.field(factory=list)
+    spans: list[Span] = attrs.field(factory=list)
+    stops: list[dict[str, Any]] = attrs.field(factory=list)
+    """Graceful stops: `unit`, `t`, `seconds` until it had ended, `code`."""
+    left: dict[str, Any] = attrs.field(factory=dict)
+    """What the drain and the stop left, by name: numbers that are to be 0."""
+    storage: dict[str, Any] = attrs.field(factory=dict)
+    """What was found of indexes, constraints and checksums: numbers that are to be 0, or words of what was left out."""
+    logs: list[str] = attrs.field(factory=list)
+    """What the processes wrote to their standard output and error."""
+    shift: float = 0.0
+    """What is to be taken from the database's clock to get the monotonic one."""
+    secret: str = ""
+    """The password of the workers' URL."""
     lease: float = 0.0
+    heartbeat: float = 0.0
+    poll: float = 0.0
+    quiet_at: float = float("inf")
+    """When the drain began: schedules are paused from then on."""
 
     @cached_property
     def by_id(self) -> dict[str, RunRow]:
         return {row.run: row for row in self.runs}
+
+    @cached_property
+    def children(self) -> dict[str, list[RunRow]]:
+        found: dict[str, list[RunRow]] = defaultdict(list)
+        for row in self.runs:
+            if row.parent is not None:
+                found[row.parent].append(row)
+        return found
+
+    @cached_property
+    def cancelled(self) -> set[str]:
+        """Runs of which a client asked that they be cancelled, whatever it was told."""
+        return {cancel["run"] for cancel in self.cancels if cancel.get("run")}
 
     @cached_property
     def history(self) -> dict[str, list[EntryRow]]:
@@ -110,20 +231,25 @@ class Evidence:
             found[entry.run].append(entry)
         return found
 
-    @cached_property
-    def outcomes(self) -> dict[Call, list[Outcome]]:
-        """Every outcome that was not set aside, by its call. A checkpoint begins the next segment."""
-        found: dict[Call, list[Outcome]] = defaultdict(list)
-        for run, entries in self.history.items():
+    def segments(self) -> Iterator[tuple[EntryRow, int]]:
+        """Each entry that was not set aside with its segment: a checkpoint begins the next."""
+        for entries in self.history.values():
             aside, below = _set_aside(entries)
             segment = 0
             for entry in entries:
                 if entry.kind == CHECKPOINT:
                     segment += 1
-                elif entry.kind == OUTCOME and entry.index not in aside and entry.index >= below:
-                    call = (run, entry.key, segment)
-                    outcome = Outcome(call, entry.index, entry.status or 0, entry.value, entry.attempt)
-                    found[call].append(outcome)
+                elif entry.index not in aside and entry.index >= below:
+                    yield entry, segment
+
+    @cached_property
+    def outcomes(self) -> dict[Call, list[Outcome]]:
+        """Every outcome that was not set aside, by its call."""
+        found: dict[Call, list[Outcome]] = defaultdict(list)
+        for entry, segment in self.segments():
+            if entry.kind == OUTCOME:
+                call = (entry.run, entry.key, segment)
+                found[call].append(Outcome(call, entry.index, entry.status or 0, entry.value, entry.attempt))
         return found
 
     @cached_property
@@ -135,18 +261,24 @@ class Evidence:
                 found[line["e"]][line["run"], line["key"], line["seg"]].append(line)
         return found
 
+    # who was where
+
     @cached_property
     def killed_at(self) -> dict[str, float]:
-        """When each worker was killed."""
-        return {kill.who: kill.t for kill in self.kills if kill.who is not None}
+        """When each worker was killed, or killed itself."""
+        found = {line["who"]: line["t"] for line in self.lines if line["e"] == "die"}
+        return found | {kill.who: kill.t for kill in self.kills if kill.who is not None}
 
     @cached_property
     def lost_at(self) -> dict[str, list[float]]:
-        """When each worker found that its lease was over."""
+        """When each worker's lease was over: by the database, and when the worker found it."""
         found: dict[str, list[float]] = defaultdict(list)
         for line in self.lines:
             if line["e"] == "log" and "lease is over" in line["text"]:
                 found[line["who"]].append(line["t"])
+        for session in self.sessions.values():
+            if session.dead is not None and session.dead_by != session.who:
+                found[session.who].append(session.dead)
         return found
 
     def interrupted(self, who: str, since: float, until: float) -> bool:
@@ -158,6 +290,86 @@ class Evidence:
 
     def server_killed(self, since: float, until: float) -> bool:
         return any(kill.who is None and since <= kill.t <= until for kill in self.kills)
+
+    def struck(self, kinds: frozenset[str], who: str | None, since: float, until: float) -> bool:
+        """Whether anything of these kinds was so for this worker at any time between two moments."""
+        return any(
+            span.kind in kinds and span.since <= until and span.until >= since
+            for span in self.spans
+            if span.who is None or who is None or span.who == who
+        )
+
+    @cached_property
+    def merged_outages(self) -> list[tuple[float, float]]:
+        """When nobody could work: no server, no worker, or no time for anybody; apart and in order."""
+        spans = [
+            (span.since, span.until) for span in self.spans if span.who is None and span.kind in ("server", "stall")
+        ]
+        return merged([*spans, *self._nobody()])
+
+    def _nobody(self) -> Iterator[tuple[float, float]]:
+        """When no worker was there that was not dead, stopped or cut off."""
+        away: dict[str, list[tuple[float, float]]] = defaultdict(list)
+        for span in self.spans:
+            if span.who is not None and span.kind in ("stop", "blackhole", "stall"):
+                away[span.who].append((span.since, span.until))
+        there: list[tuple[float, float]] = []
+        for session in self.sessions.values():
+            since = session.born
+            end = min(self.killed_at.get(session.who, float("inf")), session.dead or float("inf"))
+            for gone, back in merged(away[session.who]):
+                if since < gone < end:
+                    there.append((since, gone))
+                since = max(since, back)
+            if since < end:
+                there.append((since, end))
+        last: float | None = None
+        for since, end in merged(there):
+            if last is not None:
+                yield last, since
+            last = end
+
+    def outage(self, since: float, until: float) -> float:
+        """Seconds between two moments in which nobody could work."""
+        spans = self.merged_outages
+        place = max(0, bisect_right(spans, (since,)) - 1)
+        total = 0.0
+        for begin, end in spans[place:]:
+            if begin >= until:
+                break
+            total += max(0.0, min(end, until) - max(begin, since))
+        return total
+
+    # who owned what
+
+    @cached_property
+    def changes_of(self) -> dict[str, list[RunChange]]:
+        """The changes of each run, in the order in which they became true."""
+        found: dict[str, list[RunChange]] = defaultdict(list)
+        for change in self.run_changes:
+            found[change.run].append(change)
+        return found
+
+    def owner(self, run: str, at: float, tx: int = 0) -> Session | None:
+        """Whose the run was just before `at`; what the transaction `tx` itself changed does not count."""
+        found = None
+        for change in self.changes_of.get(run, ()):
+            if change.at > at:
+                break
+            if change.tx != tx or change.owner_before is None:
+                found = change.owner
+        return None if found is None else self.sessions.get(found)
+
+
+def merged(spans: list[tuple[float, float]]) -> list[tuple[float, float]]:
+    """The same time, as spans that are apart and in order."""
+    found: list[tuple[float, float]] = []
+    for since, until in sorted(spans):
+        if found and since <= found[-1][1]:
+            found[-1] = found[-1][0], max(until, found[-1][1])
+        else:
+            found.append((since, until))
+    return found
 
 
 def _set_aside(entries: list[EntryRow]) -> tuple[set[int], int]:

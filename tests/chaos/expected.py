@@ -13,6 +13,8 @@ from typing import Any
 import attrs
 
 INTERRUPTED = "interrupted"
+LARGEST = 64 << 10
+"""Bytes that a payload of the workload may have (`Settings.max_payload`)."""
 
 
 def pick(n: int, what: str, below: int) -> int:
@@ -20,10 +22,10 @@ def pick(n: int, what: str, below: int) -> int:
     return int(hashlib.sha256(f"{n}/{what}".encode()).hexdigest()[:8], 16) % below
 
 
-def pause(n: int, what: str, most: float = 1.0) -> float:
-    """Seconds that a function takes; one in eight takes a second longer, so that kills find it open."""
+def pause(n: int, what: str, most: float = 0.1) -> float:
+    """Seconds that a function takes; one in ten takes half a second longer, so that kills find it open."""
     seconds = pick(n, f"pause {what}", 1000) / 1000 * most
-    return seconds + (1.0 if pick(n, f"long {what}", 8) == 0 else 0.0)
+    return seconds + (0.5 if pick(n, f"long {what}", 10) == 0 else 0.0)
 
 
 @attrs.frozen
@@ -59,7 +61,7 @@ def linear(n: int) -> Expected:
 
 
 def steps_of(n: int) -> int:
-    return 1 + pick(n, "steps", 8)
+    return 20 if pick(n, "many", 16) == 0 else 1 + pick(n, "steps", 8)
 
 
 def wobbly(n: int) -> Expected:
@@ -107,7 +109,7 @@ def family(n: int) -> Expected:
 
 
 def pages_of(n: int) -> int:
-    return 3 + pick(n, "pages", 6)
+    return 2 + pick(n, "pages", 4)
 
 
 def pages(n: int) -> Expected:
@@ -150,11 +152,48 @@ def branch(n: int, depth: int) -> Expected:
     return Expected(tree(n, depth))
 
 
+def tidy(n: int) -> Expected:
+    return Expected({"one": n, "two": n + 1})
+
+
+def deployed(n: int) -> Expected:
+    return Expected(n * 2 + 3)
+
+
+def fresh(n: int) -> Expected:
+    return Expected(n + 4)
+
+
+def size_of(n: int) -> int:
+    """Characters of a payload that is nearly as large as one may be."""
+    return LARGEST - 1000 - pick(n, "size", 5000)
+
+
+def heavy(n: int) -> Expected:
+    return Expected({"size": size_of(n), "too large": "CodecError"})
+
+
+def odd(n: int) -> Expected:
+    return Expected({"nonce": 16, "big": True, "zero": True, "many": True, "order": ["z", "a", "m"], "n": n})
+
+
+def poison(n: int) -> Expected:
+    return Expected(failure="PoisonRun")
+
+
+def strange(n: int) -> Expected:
+    return Expected({"nan": "CodecError", "surrogate": "CodecError", "naive": "CodecError", "n": n})
+
+
+def strict(n: int, when: str) -> Expected:
+    return Expected(failure="CodecError")
+
+
 EXPECTED: dict[str, Callable[..., Expected]] = {
     each.__name__: each
     for each in (
         linear, wobbly, far, late, once, nap, doomed, family, pages, planned, books, fan, facts, coroutine, lone,
-        branch,
+        branch, tidy, deployed, fresh, heavy, odd, poison, strange, strict,
     )
 }  # fmt: skip
 """By definition. Each takes the input by name."""

@@ -1,7 +1,7 @@
 """The worker processes of a run of the harness: started, killed, started again, and at last stopped gracefully.
 
-Each unit is one `flowgen.run`: a plain process, or a supervisor with two. Who lives is known from the witness's `up`
-lines, so that a process is killed only once its code is loaded.
+Each unit is one `flowgen.run`: a plain process, or a supervisor with two; some connect through a proxy of their own.
+Who lives is known from the witness's `up` lines, so that a process is killed only once its code is loaded.
 """
 
 from __future__ import annotations
@@ -13,19 +13,25 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import attrs
 
 from tests.chaos import witness
+from tests.chaos.bodies import DEATH
+from tests.proxy import Proxy
 
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def launch(module: str, *arguments: str, log: Path, spoken: Path | None = None) -> subprocess.Popen[bytes]:
+def launch(
+    module: str, *arguments: str, log: Path, spoken: Path | None = None, **environ: str
+) -> subprocess.Popen[bytes]:
     """Start `python -m module` with its output in `log`; `spoken` is the witness file."""
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"}
+    environment = {key: value for key, value in os.environ.items() if not key.startswith(("FLOWGEN_", "PYTEST_", "PG"))}
+    environment |= {"PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1", **environ}
     if spoken is not None:
         environment[witness.VARIABLE] = str(spoken)
     with log.open("ab") as output:
@@ -41,8 +47,13 @@ class Unit:
 
     name: str
     processes: int
+    url: str
+    proxy: Proxy | None = None
+    code: int = 2
     process: subprocess.Popen[bytes] | None = None
     killed: bool = False
+    leaving: bool = False
+    """Told to stop, and not started again until `again`."""
     again_at: float = 0.0
 
 
@@ -58,55 +69,80 @@ class Worker:
 class Fleet:
     """All units, and what the witness says of their processes."""
 
-    def __init__(self, folder: Path, url: str, lease: float, plain: int, supervised: int) -> None:
+    def __init__(self, folder: Path, units: Sequence[Unit], settings: dict[str, Any], environ: dict[str, str]) -> None:
         self.folder = folder
         self.spoken = folder / "witness.jsonl"
-        self.units = [Unit(f"plain-{place}", 1) for place in range(plain)]
-        self.units += [Unit(f"supervised-{place}", 2) for place in range(supervised)]
+        self.units = list(units)
         self.died: list[dict[str, Any]] = []
         """Processes that ended although nobody killed them."""
         self.lines = 0
-        self._arguments = (url, str(lease))
+        self.stopped: dict[int, float] = {}
+        """Pids that are stopped by a signal, with the time at which they go on."""
+        self._settings = json.dumps(settings)
+        self._environ = environ
         self._seen: dict[int, tuple[str, int]] = {}
         self._read = 0
         self._gone: set[str] = set()
 
+    @property
+    def size(self) -> int:
+        return sum(unit.processes for unit in self.units)
+
     def tend(self) -> None:
-        """Start what is not running and should be; notice who died by himself."""
+        """Start what is not running and should be; notice who died by himself; let go on who was stopped."""
+        now = time.monotonic()
+        for pid, until in list(self.stopped.items()):
+            if now >= until:
+                self.go_on(pid)
+        self._listen()
         for unit in self.units:
             if unit.process is not None and unit.process.poll() is not None:
-                if not unit.killed:
-                    self._mourn(unit.name, unit.process.pid, str(unit.process.returncode))
-                    unit.again_at = time.monotonic() + 0.5
+                if not unit.killed and not unit.leaving:
+                    if unit.process.returncode != DEATH:
+                        self._mourn(unit.name, unit.process.pid, str(unit.process.returncode))
+                    unit.again_at = now + 0.3
                 unit.process = None
-            if unit.process is None and time.monotonic() >= unit.again_at:
-                log = self.folder / f"{unit.name}.log"
-                unit.killed = False
-                unit.process = launch(
-                    "tests.chaos.process", *self._arguments, str(unit.processes), log=log, spoken=self.spoken
-                )
-            elif unit.processes > 1 and not unit.killed:
+            if unit.process is None and not unit.leaving and now >= unit.again_at:
+                self._launch(unit)
+            elif unit.processes > 1 and not unit.killed and not unit.leaving:
                 self._miss(unit)
-        self._listen()
+
+    def _launch(self, unit: Unit) -> None:
+        log = self.folder / f"{unit.name}.log"
+        unit.killed = False
+        unit.process = launch(
+            "tests.chaos.process", unit.url, self._settings, str(unit.processes), log=log, spoken=self.spoken,
+            CHAOS_CODE=str(unit.code), **self._environ,
+        )  # fmt: skip
 
     def _miss(self, unit: Unit) -> None:
         """Notice a supervised process that is gone although nobody here killed it."""
-        assert unit.process is not None
+        if unit.process is None:
+            return
         for pid, (who, parent) in self._seen.items():
             if parent == unit.process.pid and who not in self._gone and not _alive(pid):
-                self._gone.add(who)
-                self._mourn(unit.name, pid, "gone")
+                self._listen()  # its last words
+                if who not in self._gone:
+                    self._gone.add(who)
+                    self._mourn(unit.name, pid, "gone")
 
     def workers(self) -> list[Worker]:
-        """Who lives and has its code loaded."""
+        """Who lives, has its code loaded, and is not stopped."""
         found: list[Worker] = []
         for pid, (who, parent) in list(self._seen.items()):
             unit = next((u for u in self.units if u.process is not None and u.process.pid in (pid, parent)), None)
-            if who in self._gone or unit is None or not _alive(pid):
+            if who in self._gone or unit is None or unit.leaving or pid in self.stopped or not _alive(pid):
                 continue
             if unit.processes == 1 or parent == unit.process.pid:  # type: ignore[union-attr]
                 found.append(Worker(who, pid, unit))
         return sorted(found, key=lambda worker: worker.who)
+
+    def whos(self, unit: Unit) -> list[str]:
+        """The live processes of a unit."""
+        if unit.process is None:
+            return []
+        mine = {unit.process.pid}
+        return [who for pid, (who, parent) in self._seen.items() if who not in self._gone and {pid, parent} & mine]
 
     def kill(self, worker: Worker, down: float) -> None:
         """SIGKILL one worker; a plain one comes back after `down` seconds, the other by its supervisor."""
@@ -117,18 +153,43 @@ class Fleet:
         with contextlib.suppress(ProcessLookupError):
             os.kill(worker.pid, signal.SIGKILL)
 
+    def stop_for(self, worker: Worker, seconds: float) -> None:
+        """SIGSTOP; SIGCONT follows."""
+        os.kill(worker.pid, signal.SIGSTOP)
+        self.stopped[worker.pid] = time.monotonic() + seconds
+
+    def go_on(self, pid: int) -> None:
+        self.stopped.pop(pid, None)
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGCONT)
+
     def kill_supervisor(self, down: float) -> Unit | None:
         """SIGKILL a supervisor: its workers are to stop by themselves."""
         for unit in self.units:
-            if unit.processes > 1 and unit.process is not None:
+            if unit.processes > 1 and unit.process is not None and not unit.killed:
                 unit.killed = True
                 unit.again_at = time.monotonic() + down
                 unit.process.kill()
                 return unit
         return None
 
+    def terminate(self, unit: Unit) -> None:
+        """SIGTERM to a unit, which stays away until `again`."""
+        unit.leaving = True
+        self._gone.update(self.whos(unit))
+        if unit.process is not None:
+            unit.process.terminate()
+
+    def again(self, unit: Unit, code: int) -> None:
+        """Start a unit that was told to stop, with this version of the code."""
+        if unit.process is not None and unit.process.poll() is not None:
+            unit.process = None
+        unit.leaving, unit.code, unit.again_at = False, code, 0.0
+
     def stop(self, seconds: float) -> list[str]:
         """SIGTERM to all; names of those that did not end well in time, which are then killed."""
+        for pid in list(self.stopped):
+            self.go_on(pid)
         late: list[str] = []
         running = [unit for unit in self.units if unit.process is not None and unit.process.poll() is None]
         for unit in running:
@@ -147,15 +208,28 @@ class Fleet:
                 process.wait()
         return late
 
+    def orphans(self) -> list[int]:
+        """Processes of workers that are still there."""
+        return [pid for pid in self._seen if _alive(pid) and _is_ours(pid)]
+
     def abandon(self) -> None:
         """Kill everything, whatever happened."""
         for unit in self.units:
             if unit.process is not None:
                 with contextlib.suppress(ProcessLookupError):
                     os.killpg(unit.process.pid, signal.SIGKILL)
-        for pid in self._seen:
-            if _alive(pid) and _is_ours(pid):
+        for pid in self.orphans():
+            with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
+
+    def logs(self) -> list[str]:
+        """What the processes wrote to their output."""
+        found: list[str] = []
+        for unit in self.units:
+            log = self.folder / f"{unit.name}.log"
+            if log.exists():
+                found += log.read_text(encoding="utf-8", errors="replace").splitlines()
+        return found
 
     def _mourn(self, name: str, pid: int, code: str) -> None:
         log = (self.folder / f"{name}.log").read_text(encoding="utf-8", errors="replace")
@@ -174,10 +248,13 @@ class Fleet:
         data = data[: data.rfind(b"\n") + 1]
         self._read += len(data)
         self.lines += data.count(b"\n")
-        for line in data.splitlines():
-            if b'"e":"up"' in line:
-                told = json.loads(line)
-                self._seen[told["pid"]] = (told["who"], told["parent"])
+        if b'"e":"up"' in data or b'"e":"die"' in data:
+            for line in data.splitlines():
+                if line.startswith(b'{"e":"up"'):
+                    told = json.loads(line)
+                    self._seen[told["pid"]] = (told["who"], told["parent"])
+                elif line.startswith(b'{"e":"die"'):
+                    self._gone.add(json.loads(line)["who"])
 
 
 def _alive(pid: int) -> bool:
@@ -189,8 +266,6 @@ def _alive(pid: int) -> bool:
 
 def _is_ours(pid: int) -> bool:
     with contextlib.suppress(OSError):
-        return (
-            b"tests.chaos.process" in Path(f"/proc/{pid}/cmdline").read_bytes()
-            or b"multiprocessing" in Path(f"/proc/{pid}/cmdline").read_bytes()
-        )
+        said = Path(f"/proc/{pid}/cmdline").read_bytes()
+        return b"tests.chaos.process" in said or b"multiprocessing" in said
     return False

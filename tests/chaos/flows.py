@@ -38,9 +38,7 @@ from tests.chaos import bodies, witness
 from tests.chaos.bodies import app
 from tests.chaos.expected import INTERRUPTED, pages_of, pause, pick, steps_of
 
-__all__ = ["app", "see"]
-
-witness.open_from_environment()
+__all__ = ["app", "nap_for", "see"]
 
 
 def _told(key: str, segment: int, value: str, whole: bool) -> None:
@@ -57,6 +55,12 @@ def see(key: str, command: Any, segment: int = 0, *, whole: bool = False) -> Gen
         raise
     _told(key, segment, witness.of_value(_shown(value)), whole)
     return value
+
+
+def nap_for(key: str, seconds: float, segment: int = 0) -> Generator[Any, Any, Any]:
+    """Sleep, and tell how long it was to be."""
+    witness.say("nap", run=str(current().task_uuid), key=key, seg=segment, seconds=seconds)
+    yield from see(key, Sleep(seconds), segment)
 
 
 def _shown(value: Any) -> Any:
@@ -134,10 +138,10 @@ def once(n: int) -> Flow[dict[str, Any]]:
 
 @app.workflow
 def nap(n: int) -> Flow[int]:
-    yield from see("sleep", Sleep(pick(n, "nap", 30) / 10))
+    yield from nap_for("sleep", pick(n, "nap", 30) / 10)
     value = yield from see("add", Step(bodies.add, n, 0, 0.05))
-    yield from see("sleep#2", Sleep(0))
-    yield from see("sleep#3", Sleep(0.2))
+    yield from nap_for("sleep#2", 0)
+    yield from nap_for("sleep#3", 0.2)
     return int(value)
 
 
@@ -157,7 +161,7 @@ def branch(n: int, depth: int) -> Flow[int]:
 
 @app.workflow
 def double(n: int, times: int) -> Flow[int]:
-    yield from see("sleep", Sleep(0.3))
+    yield from nap_for("sleep", 0.3)
     return int((yield from see("add", Step(bodies.add, n * (times - 1), n, pause(n, "double")))))
 
 
@@ -199,7 +203,7 @@ def pages(ctx: Context, n: int) -> Flow[dict[str, Any]]:
     total, booked = saved["total"], saved["booked"]
     for page in range(ctx.checkpoint_cursor or 0, count):
         total += yield from see("add", Step(bodies.add, n, page, pause(n, f"{page}"), page), page)
-        yield from see("sleep", Sleep(pick(n, f"{page}", 3) / 10), page)
+        yield from nap_for("sleep", pick(n, f"{page}", 3) / 10, page)
         yield from see("book", Transaction(bodies.book, 1, 0, 0.05, page), page)
         booked += 1
         yield Checkpoint(page + 1, page + 1, {"total": total, "booked": booked})
@@ -210,7 +214,7 @@ def pages(ctx: Context, n: int) -> Flow[dict[str, Any]]:
 def planned(n: int) -> Flow[int]:
     name = f"every second {n}"
     yield from see(f"schedule:{name}", Schedule(bodies.tick.call(n), name, cron="* * * * * *"))
-    yield from see("sleep", Sleep(2.2))
+    yield from nap_for("sleep", 2.2)
     value = yield from see("add", Step(bodies.add, n, 0, pause(n, "planned")))
     yield from see(f"unschedule:{name}", Unschedule(bodies.tick, name))
     return int(value)
@@ -234,7 +238,7 @@ def books(n: int) -> Flow[dict[str, Any]]:
 
 def _nested(prefix: str, n: int) -> Generator[Any, Any, list[int]]:
     one = yield from see(f"{prefix}add", Step(bodies.add, n, 1, pause(n, "nested")))
-    yield from see(f"{prefix}sleep", Sleep(0.3))
+    yield from nap_for(f"{prefix}sleep", 0.3)
     two = yield from see(f"{prefix}add_async", Step(bodies.add_async, n, 2))
     return [one, two]
 

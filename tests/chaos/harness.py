@@ -1,16 +1,12 @@
-"""One run of the harness: a server, workers, a client and a monkey; then quiet, a drain, and the evidence.
+"""One run of the harness: a server, worker processes, a client, and faults after a plan; then the checker.
 
-Everything stands in one folder: plan.json (written first), witness.jsonl, said.jsonl, faults.jsonl and the logs. A
-fault comes after a number of witness lines, or when there were too few for too long; faults overlap the restarts of
-others.
+Everything that it needs is in one folder: plan, witness, logs of every process, faults, rows, report.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
-import os
-import signal
-import subprocess
 import threading
 import time
 from collections.abc import Callable
@@ -21,17 +17,18 @@ import attrs
 import psycopg
 
 import flowgen
-from flowgen.postgres import embedded
-from flowgen.postgres.migrate import migrate_url
 from tests.chaos import audit, checker, witness
 from tests.chaos.bodies import app
-from tests.chaos.checker import Violation
-from tests.chaos.evidence import Evidence, Kill
-from tests.chaos.fleet import Fleet, launch
-from tests.chaos.plan import Fault, Plan, share
+from tests.chaos.evidence import Evidence, Kill, Span, Violation
+from tests.chaos.expected import LARGEST
+from tests.chaos.fleet import Fleet, Unit, launch
+from tests.chaos.monkey import Monkey
+from tests.chaos.plan import Plan
+from tests.chaos.server import Server
 from tests.chaos.store import Store
+from tests.proxy import Proxy
 
-QUIET = 12.0
+QUIET = 10.0
 """The longest that a run of the workload waits for anything but a lease."""
 
 
@@ -49,6 +46,38 @@ class Outcome:
     drained: bool
     drain_seconds: float
     stuck: str = ""
+    server: str = ""
+    checked_seconds: float = 0.0
+    unknown: dict[str, int] = attrs.field(factory=dict)
+    """Answers that were lost on the way, by statement."""
+
+    @property
+    def holds(self) -> bool:
+        return self.drained and not self.died and not self.late and not any(self.violations.values())
+
+
+class _Pulse:
+    """Notices when this machine leaves its processes without time: what happens then is nobody's fault."""
+
+    LATE = 0.5
+
+    def __init__(self) -> None:
+        self.spans: list[Span] = []
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._beat, name="chaos-pulse", daemon=True)
+        self._thread.start()
+
+    def _beat(self) -> None:
+        last = time.monotonic()
+        while not self._over.wait(0.1):
+            now = time.monotonic()
+            if now - last > self.LATE:
+                self.spans.append(Span("stall", last, now))
+            last = now
+
+    def end(self) -> None:
+        self._over.set()
+        self._thread.join()
 
 
 class Harness:
@@ -61,198 +90,198 @@ class Harness:
         *,
         plain: int = 3,
         supervised: int = 1,
+        proxied: int = 1,
         minutes: float = 30,
+        patience: float | None = None,
+        bug: str = "",
+        prepare: Callable[[Store], None] = lambda store: None,
         say: Callable[[str], None] = print,
     ) -> None:
+        """`proxied` of the plain units connect through a proxy. `prepare` may change the database before the start."""
         self.folder = folder
         self.plan = plan
         self.say = say
-        self.faults: list[dict[str, Any]] = []
         self._limit = minutes * 60
-        self._units = (plain, supervised)
-        self._restart: threading.Thread | None = None
-        self._kills: list[Kill] = []
+        self._patience = 3 * (plan.lease + plan.poll) + QUIET if patience is None else patience
+        self._shape = (plain, supervised, proxied)
+        self._environ = {"CHAOS_BUG": bug} if bug else {}
+        self._prepare = prepare
 
     def run(self) -> Outcome:
         """Carry out the plan and judge what it left. Everything is stopped when this returns."""
         self.folder.mkdir(parents=True, exist_ok=True)
         self.plan.save(self.folder / "plan.json")
         self.say(f"plan {self.plan.hash} (seed {self.plan.seed}): {self.folder / 'plan.json'}")
-        self._server = self.folder / "server"
-        self.url = embedded.ensure(self._server, idle=0)
-        migrate_url(self.url, "flowgen")
-        self.store = Store(self.url)
-        self.store.set_up()
-        self.fleet = Fleet(self.folder, self.url, self.plan.lease, *self._units)
-        try:
-            return self._carried_out()
-        finally:
-            self.fleet.abandon()
-            self.store.close()
-            if self._restart is not None:
-                self._restart.join()
-            embedded.stop(self._server, "immediate")
-            (self.folder / "server.log").write_text(embedded.server_log(self._server, limit=1 << 24), encoding="utf-8")
-            embedded.reset(self._server)
+        server = Server(self.folder / "server")
+        with contextlib.ExitStack() as stack:
+            stack.callback(server.end)
+            store = Store(server.url)
+            stack.callback(store.close)
+            store.set_up()
+            self._prepare(store)
+            plain, supervised, proxied = self._shape
+            proxies = [stack.enter_context(Proxy(server.workers_url, seed=place)) for place in range(proxied + 1)]
+            units = [Unit(f"plain-{place}", 1, server.workers_url, code=1 + place % 2) for place in range(plain)]
+            for unit, proxy in zip(units, proxies, strict=False):
+                unit.proxy, unit.url = proxy, proxy.url(server.workers_url)
+            units += [Unit(f"supervised-{place}", 2, server.workers_url) for place in range(supervised)]
+            settings = {"lease": self.plan.lease, "heartbeat": self.plan.heartbeat, "poll": self.plan.poll}
+            fleet = Fleet(self.folder, units, {**settings, "max_payload": LARGEST}, self._environ)
+            stack.callback(fleet.abandon)
+            self._pulse = _Pulse()
+            stack.callback(self._pulse.end)
+            self._server, self._store, self._fleet = server, store, fleet
+            self._monkey = Monkey(self.folder, fleet, server, store, proxies)
+            return self._carried_out(proxies[-1].url(server.workers_url))
 
-    def _carried_out(self) -> Outcome:
+    def _carried_out(self, client_url: str) -> Outcome:
+        self._monkey.tend(time.monotonic() + 30, lambda: len(self._fleet.workers()) >= self._fleet.size)
         began = time.monotonic()
+        said = self.folder / "said.jsonl"
         client = launch(
-            "tests.chaos.client",
-            self.url,
-            str(self.folder / "plan.json"),
-            str(self.folder / "said.jsonl"),
-            log=self.folder / "client.log",
-        )
+            "tests.chaos.client", client_url, str(self.folder / "plan.json"), str(said),
+            log=self.folder / "client.log", **self._environ,
+        )  # fmt: skip
         try:
             self._attack(began)
-            self._await_client(client, began)
+            self._monkey.tend(began + self._limit, lambda: client.poll() is not None)
         finally:
             client.kill()
             client.wait()
+        self._monkey.end()
         quiet_at = time.monotonic()
         drained, stuck = self._drain(began)
         drain_seconds = time.monotonic() - quiet_at
-        self._tend_until(time.monotonic() + 1.0)
-        late = self.fleet.stop(45)
-        evidence = self._evidence()
+        late = self._fleet.stop(45)
+        checking = time.monotonic()
+        evidence = self._evidence(quiet_at)
         self._keep(evidence)
         violations = checker.check(evidence)
-        with flowgen.connect(self.url, app=app) as looking:
-            violations["I18"] = list(audit.audit(looking, evidence.runs))
+        with flowgen.connect(self._server.url, app=app) as looking:
+            violations["I18"] = list(audit.audit(looking, evidence.runs, self.plan.seed))
+        violations["I17"] += self._checksums()
         return Outcome(
             plan=self.plan,
             seconds=time.monotonic() - began,
             evidence=evidence,
-            violations=violations,
-            faults=self.faults,
-            died=self.fleet.died,
+            violations=dict(sorted(violations.items(), key=lambda found: int(found[0][1:]))),
+            faults=self._monkey.faults,
+            died=self._fleet.died,
             late=late,
             drained=drained,
             drain_seconds=drain_seconds,
             stuck=stuck,
+            server=self._server.version,
+            checked_seconds=time.monotonic() - checking,
+            unknown=self._lost_answers(),
         )
 
-    # faults
-
     def _attack(self, began: float) -> None:
-        self._tend_until(time.monotonic() + 20, lambda: len(self.fleet.workers()) >= sum(self._units))
         for place, fault in enumerate(self.plan.faults):
-            lines, at = self.fleet.lines, time.monotonic()
-            while time.monotonic() < at + fault.within and self.fleet.lines < lines + fault.after:
-                self._tend_until(time.monotonic() + 0.02)
-            anchored = self.fleet.lines >= lines + fault.after
-            self._strike(fault, "progress" if anchored else "time")
-            if place % 10 == 9 or place + 1 == len(self.plan.faults):
+            anchor = self._monkey.await_anchor(fault)
+            self._monkey.strike(fault, anchor)
+            if place % 20 == 19 or place + 1 == len(self.plan.faults):
                 self._progress(place + 1, began)
             if time.monotonic() - began > self._limit:
                 self.say("the time is over: the rest of the plan is left out")
                 return
 
-    def _strike(self, fault: Fault, anchor: str) -> None:
-        self.fleet.tend()
-        if fault.action == "postgres":
-            self._kill_server(fault.down)
-            self._note("postgres", None, None, anchor)
-        elif fault.action == "supervisor":
-            unit = self.fleet.kill_supervisor(fault.down)
-            self._note("supervisor", None, unit.name if unit else None, anchor)
-        for pick in fault.picks:
-            living = self.fleet.workers()
-            if not living:
-                self._tend_until(time.monotonic() + 10, lambda: bool(self.fleet.workers()))
-                living = self.fleet.workers()
-            if living:
-                who = share(pick, [worker.who for worker in living])
-                worker = next(worker for worker in living if worker.who == who)
-                self.fleet.kill(worker, fault.down)
-                self._note("worker", who, worker.unit.name, anchor)
-
-    def _kill_server(self, down: float) -> None:
-        if self._restart is not None:
-            self._restart.join()
-        pid = embedded.status(self._server).pid
-        if pid is not None:
-            os.kill(pid, signal.SIGKILL)
-
-        def restart() -> None:
-            threading.Event().wait(down)
-            embedded.ensure(self._server, idle=0)
-
-        self._restart = threading.Thread(target=restart)
-        self._restart.start()
-
-    def _note(self, action: str, who: str | None, unit: str | None, anchor: str) -> None:
-        t = time.monotonic()
-        fault = {"t": t, "action": action, "who": who, "unit": unit, "anchor": anchor, "line": self.fleet.lines}
-        self.faults.append(fault)
-        with (self.folder / "faults.jsonl").open("a", encoding="utf-8") as file:
-            file.write(json.dumps(fault) + "\n")
-        if action in ("worker", "postgres"):
-            self._kills.append(Kill(t, who))
-
-    def _tend_until(self, until: float, fact: Callable[[], bool] = lambda: False) -> None:
-        never = threading.Event()
-        while time.monotonic() < until and not fact():
-            self.fleet.tend()
-            never.wait(0.02)
-
     # the end
-
-    def _await_client(self, client: subprocess.Popen[bytes], began: float) -> None:
-        self._tend_until(began + self._limit, lambda: client.poll() is not None)
 
     def _drain(self, began: float) -> tuple[bool, str]:
         """Wait until every run has ended; give up when nothing has moved for three leases and the longest wait."""
-        if self._restart is not None:
-            self._restart.join()
-        patience = 3 * (self.plan.lease + 1.0) + QUIET
         last, moved = -1, time.monotonic()
         while time.monotonic() - began < self._limit + 120:
-            self._tend_until(time.monotonic() + 0.3)
+            self._monkey.tend(time.monotonic() + 0.2)
             try:
-                left = sum(count for status, count in self.store.statuses().items() if status < 7)
-                progress = self.store.progress()
+                self._store.pause_schedules()
+                left, progress = self._store.unended(), self._store.progress()
             except psycopg.Error:
                 continue
             if not left:
+                self._monkey.tend(time.monotonic() + self._patience, self._all_buried)
                 return True, ""
             if progress != last:
                 last, moved = progress, time.monotonic()
-            elif time.monotonic() - moved > patience:
+            elif time.monotonic() - moved > self._patience:
                 break
-        return False, self.store.waiting()
+        return False, self._store.waiting()
+
+    def _all_buried(self) -> bool:
+        """Whether the sessions of all who were killed have been found to be over."""
+        try:
+            return self._store.sessions_alive() <= len(self._fleet.workers())
+        except psycopg.Error:
+            return False
 
     def _progress(self, place: int, began: float) -> None:
         try:
-            found = self.store.statuses()
+            ended, runs = self._store.counts()
         except psycopg.Error:
-            found = {}
-        ended = sum(count for status, count in found.items() if status >= 7)
-        kills = sum(fault["action"] == "worker" for fault in self.faults)
-        servers = sum(fault["action"] == "postgres" for fault in self.faults)
+            ended, runs = 0, 0
+        done = " ".join(f"{many} {action}," for action, many in sorted(self._monkey.counts().items()))
         self.say(
-            f"{time.monotonic() - began:6.1f} s  fault {place}/{len(self.plan.faults)}: {kills} workers and {servers}"
-            f" servers killed; {ended} of {sum(found.values())} runs have ended; {self.fleet.lines} lines;"
-            f" {len(self.fleet.died)} died by themselves"
+            f"{time.monotonic() - began:6.1f} s  fault {place}/{len(self.plan.faults)}: {done} {ended} of {runs} runs"
+            f" have ended; {self._fleet.lines} lines; {len(self._fleet.died)} died by themselves"
         )
+
+    def _evidence(self, quiet_at: float) -> Evidence:
+        store, monkey = self._store, self._monkey
+        self._settle()
+        shift = store.shift()
+        said = list(witness.lines(self.folder / "said.jsonl"))
+        lines = list(witness.lines(self._fleet.spoken))
+        stalls = [Span("stall", line["since"], line["t"], line["who"]) for line in lines if line["e"] == "stall"]
+        lost = [Span("ack", since, since + 1.5) for loss, since, _ in monkey.losses if loss.happened.is_set()]
+        return Evidence(
+            starts=[each for each in said if each["kind"] != "cancel"],
+            cancels=[each for each in said if each["kind"] == "cancel"],
+            runs=store.runs(),
+            entries=store.entries(shift),
+            ledger=store.ledger(),
+            changes=store.changes(),
+            run_changes=store.run_changes(shift),
+            writes=store.writes(shift),
+            sessions=store.sessions(shift),
+            ticks=store.ticks(shift),
+            schedules=store.schedules(),
+            lines=lines,
+            kills=monkey.kills + [Kill(dead["t"], dead["who"]) for dead in self._fleet.died if dead["who"]],
+            spans=[*monkey.spans, *self._server.spans, *self._pulse.spans, *stalls, *lost],
+            stops=monkey.stops,
+            left={**store.left(), "orphan processes": len(self._fleet.orphans())},
+            storage=self._server.storage(),
+            logs=self._fleet.logs(),
+            shift=shift,
+            secret=self._server.SECRET,
+            lease=self.plan.lease,
+            heartbeat=self.plan.heartbeat,
+            poll=self.plan.poll,
+            quiet_at=quiet_at,
+        )
+
+    def _settle(self) -> None:
+        """Connections end a moment after their processes."""
+        until = time.monotonic() + 5
+        while time.monotonic() < until and self._store.left()["connections"]:
+            threading.Event().wait(0.05)
+
+    def _checksums(self) -> list[Violation]:
+        found = self._server.checksums()
+        return [] if found == 0 or str(found).startswith("left out") else [Violation("I17", "", f"checksums: {found}")]
+
+    def _lost_answers(self) -> dict[str, int]:
+        found: dict[str, int] = {}
+        for loss, _, _ in self._monkey.losses:
+            if loss.happened.is_set():
+                found[loss.pattern.pattern] = found.get(loss.pattern.pattern, 0) + 1
+        return found
 
     def _keep(self, evidence: Evidence) -> None:
         """The rows, for whoever looks at a violation later."""
-        for name, rows in (("runs", evidence.runs), ("entries", evidence.entries)):
+        for name in ("runs", "entries", "run_changes", "writes", "ticks", "spans"):
             with (self.folder / f"{name}.jsonl").open("w", encoding="utf-8") as file:
-                file.writelines(json.dumps(attrs.asdict(row)) + "\n" for row in rows)
-
-    def _evidence(self) -> Evidence:
-        store = self.store
-        return Evidence(
-            starts=list(witness.lines(self.folder / "said.jsonl")),
-            runs=store.runs(),
-            entries=store.entries(),
-            ledger=store.ledger(),
-            changes=store.changes(),
-            schedules=store.schedules(),
-            lines=list(witness.lines(self.fleet.spoken)),
-            lease=self.plan.lease,
-            kills=self._kills + [Kill(dead["t"], dead["who"]) for dead in self.fleet.died if dead["who"]],
-        )
+                for row in getattr(evidence, name):
+                    file.write(json.dumps(attrs.asdict(row)) + "\n")
+        text = json.dumps({id: attrs.asdict(session) for id, session in evidence.sessions.items()}, indent=1)
+        (self.folder / "sessions.json").write_text(text, encoding="utf-8")

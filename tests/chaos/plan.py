@@ -1,7 +1,8 @@
-"""The plan: which runs are started when, and which kills follow after how much progress. Seeded, and written first.
+"""The plan: which runs are started when, and which faults follow after how much progress. Seeded, and written first.
 
 A fault comes after so many lines of the witness, counted from the one before; when there is little progress, after
-`within` seconds. So a plan keeps its shape on a slower machine.
+`within` seconds. So a plan keeps its shape on a slower machine. The same seed and sizes are the same plan; what comes
+of it is only likely to be the same, as the processes run freely.
 """
 
 from __future__ import annotations
@@ -16,39 +17,49 @@ from typing import Any, Literal
 import attrs
 import cattrs
 
-Action = Literal["workers", "postgres", "supervisor"]
+Action = Literal[
+    "workers", "stop", "postgres", "backend", "terminate", "ack", "reset", "blackhole", "rolling", "supervisor"
+]
 FLOWS = {
-    "linear": 4, "wobbly": 2, "far": 1, "late": 1, "once": 3, "nap": 2, "doomed": 1, "family": 3, "pages": 4,
-    "planned": 1, "books": 3, "fan": 3, "facts": 2, "coroutine": 2, "lone": 2,
+    "linear": 20, "wobbly": 8, "far": 1, "late": 4, "once": 10, "nap": 8, "doomed": 4, "family": 6, "pages": 12,
+    "planned": 2, "books": 10, "fan": 6, "facts": 8, "coroutine": 8, "lone": 8, "tidy": 10, "deployed": 6, "fresh": 4,
+    "odd": 8, "heavy": 1.5, "strange": 0.5, "strict": 0.5,
 }  # fmt: skip
-"""Definitions with their weights."""
+"""Definitions with their weights; poison is counted, as each of it costs five processes."""
 
-_SIZES = (1, 1, 1, 2, 2, 2, 3, 3, 4)
+_SIZES = (1, 1, 1, 2, 2, 2, 3, 3)
 """Workers killed at one moment."""
+LOST = ("flush", "finish_transaction", "claim\\(", "attach_child", "release_runs", "schedule", "worker")
+"""Statements whose answer is lost."""
 
 
 @attrs.frozen
 class Start:
-    """One thing that the client does: `again` repeats the start of an id, `clash` gives an id to another input."""
+    """One thing that the client does.
+
+    `again` repeats the start of an id, `clash` gives an id to another input, `cancel` cancels what was started as `n`,
+    `sql` starts it with an input that does not fit.
+    """
 
     n: int
     name: str
     at: float
     id: str | None = None
-    kind: Literal["new", "again", "clash"] = "new"
+    kind: Literal["new", "again", "clash", "cancel", "sql"] = "new"
 
 
 @attrs.frozen
 class Fault:
-    """One moment of killing."""
+    """One moment of trouble."""
 
     after: int
     within: float
     action: Action
     picks: tuple[float, ...] = ()
-    """Which of the live workers are killed, each as a share of their list."""
+    """Which of those that can be hit are, each as a share of their list."""
     down: float = 0.0
-    """Seconds until what was killed is started again."""
+    """Seconds until what was killed is started again, or what was stopped or cut off goes on."""
+    arg: str = ""
 
 
 @attrs.frozen
@@ -59,18 +70,18 @@ class Plan:
     lease: float
     starts: tuple[Start, ...]
     faults: tuple[Fault, ...]
+    heartbeat: float = 0.5
+    poll: float = 0.25
 
     @property
     def hash(self) -> str:
         return hashlib.sha256(self.text().encode()).hexdigest()[:16]
 
-    @property
-    def worker_kills(self) -> int:
-        return sum(len(fault.picks) for fault in self.faults)
-
-    @property
-    def postgres_kills(self) -> int:
-        return sum(fault.action == "postgres" for fault in self.faults)
+    def count(self, *actions: Action) -> int:
+        """Faults of a kind; of workers, those that are killed."""
+        return sum(
+            len(fault.picks) if fault.action == "workers" else 1 for fault in self.faults if fault.action in actions
+        )
 
     def text(self) -> str:
         return json.dumps(attrs.asdict(self), separators=(",", ":"))
@@ -84,56 +95,109 @@ class Plan:
         return cattrs.structure(given, cls)
 
 
-def make(
-    seed: int, *, worker_kills: int, postgres_kills: int, runs: int, lease: float, gap: float, lines: int = 60
-) -> Plan:
-    """A plan of `runs` starts and so many kills, one moment of killing every `gap` seconds at `lines` per second."""
+@attrs.frozen(kw_only=True)
+class Size:
+    """How much of everything a plan has."""
+
+    runs: int = 500
+    workers: int = 20
+    stops: int = 5
+    postgres: int = 2
+    terminates: int = 4
+    backends: int = 1
+    acks: int = 2
+    resets: int = 1
+    blackholes: int = 1
+    rolling: int = 0
+    supervisors: int = 1
+    poison: int = 1
+    lease: float = 2.0
+    heartbeat: float = 0.5
+    poll: float = 0.25
+    gap: float = 1.2
+    """Seconds between two faults, on average."""
+    outage: float = 0.3
+    """Seconds for which a server that was killed stays away, at the most; its recovery comes on top."""
+    flows: dict[str, float] = attrs.field(factory=lambda: dict(FLOWS))
+
+
+GATE = Size()
+NIGHTLY = Size(
+    runs=10_000, workers=200, stops=30, postgres=20, terminates=85, backends=15, acks=50, resets=15, blackholes=10,
+    rolling=5, supervisors=5, poison=10, gap=1.4,
+)  # fmt: skip
+
+
+def make(seed: int, size: Size) -> Plan:
+    """The plan of a seed."""
     dice = random.Random(seed)
-    faults = _faults(dice, worker_kills, postgres_kills, gap, lines)
-    return Plan(seed, lease, _starts(dice, runs, len(faults) * gap), faults)
+    faults = _faults(dice, size)
+    seconds = len(faults) * size.gap
+    return Plan(seed, size.lease, _starts(dice, size, seconds), faults, size.heartbeat, size.poll)
 
 
-def _faults(dice: random.Random, worker_kills: int, postgres_kills: int, gap: float, lines: int) -> tuple[Fault, ...]:
+def _volleys(dice: random.Random, size: Size) -> list[tuple[Action, int]]:
     volleys: list[tuple[Action, int]] = []
-    left = worker_kills
+    left = size.workers
     while left:
-        size = min(left, dice.choice(_SIZES))
-        volleys.append(("workers", size))
-        left -= size
-    for place in dice.sample(range(len(volleys)), min(postgres_kills, len(volleys)) // 2):
-        volleys[place] = ("postgres", volleys[place][1])
-    volleys += [("postgres", 0)] * (postgres_kills - sum(action == "postgres" for action, _ in volleys))
-    volleys += [("supervisor", 0)] * (worker_kills // 40)
+        many = min(left, dice.choice(_SIZES))
+        volleys.append(("workers", many))
+        left -= many
+    ones: tuple[tuple[Action, int], ...] = (
+        ("stop", size.stops), ("postgres", size.postgres), ("terminate", size.terminates), ("backend", size.backends),
+        ("ack", size.acks), ("reset", size.resets), ("blackhole", size.blackholes), ("rolling", size.rolling),
+        ("supervisor", size.supervisors),
+    )  # fmt: skip
+    for action, many in ones:
+        volleys += [(action, 1)] * many
     dice.shuffle(volleys)
-    return tuple(
-        Fault(
-            after=int(dice.expovariate(1 / (gap * lines))),
-            within=round(gap * (1.2 + 0.6 * dice.random()), 2),
-            action=action,
-            picks=tuple(round(dice.random(), 4) for _ in range(size)),
-            down=round(dice.random() * (3.0 if action == "postgres" else 1.5), 2),
+    return volleys
+
+
+def _faults(dice: random.Random, size: Size) -> tuple[Fault, ...]:
+    volleys = _volleys(dice, size)
+    lines = 28 * size.runs / max(1.0, len(volleys) * size.gap)
+    found: list[Fault] = []
+    for action, many in volleys:
+        longest = {"workers": 0.8, "postgres": size.outage, "supervisor": 0.8, "stop": size.lease}
+        longest["blackhole"] = 1.5 * size.lease
+        down = longest.get(action, 0.0) * dice.random()
+        if action == "stop":
+            down += 1.4 * size.lease  # beyond the lease, and what the reaper needs
+        found.append(
+            Fault(
+                after=int(dice.expovariate(1 / (size.gap * lines))),
+                within=round(size.gap * (1.0 + 0.6 * dice.random()), 2),
+                action=action,
+                picks=tuple(round(dice.random(), 4) for _ in range(many)),
+                down=round(down, 2),
+                arg=dice.choice(LOST) if action == "ack" else "",
+            )
         )
-        for action, size in volleys
-    )
+    return tuple(found)
 
 
-def _starts(dice: random.Random, runs: int, seconds: float) -> tuple[Start, ...]:
+def _starts(dice: random.Random, size: Size, seconds: float) -> tuple[Start, ...]:
     starts: list[Start] = []
     named: list[Start] = []
-    for n in range(1, runs + 1):
-        name = dice.choices(list(FLOWS), list(FLOWS.values()))[0]
-        at = round(seconds * n / runs, 3)
-        start = Start(n, name, at, f"chaos-{n}" if dice.random() < 0.5 else None)
+    poisoned = set(dice.sample(range(1, max(2, int(size.runs * 0.6))), size.poison))
+    for n in range(1, size.runs + 1):
+        name = "poison" if n in poisoned else dice.choices(list(size.flows), list(size.flows.values()))[0]
+        at = round(seconds * n / size.runs, 3)
+        start = Start(n, name, at, f"chaos-{n}" if dice.random() < 0.5 and name != "strict" else None)
+        if name == "strict":
+            start = attrs.evolve(start, kind="sql")
         starts.append(start)
         if start.id is not None:
             named.append(start)
-        if named and dice.random() < 0.04:
+        if name not in ("poison", "strict") and dice.random() < 0.02:
+            starts.append(Start(n, name, round(at + dice.random() * 2.5, 3), start.id, "cancel"))
+        if named and dice.random() < 0.01:
+            starts.append(attrs.evolve(dice.choice(named[-50:]), at=at, kind="again"))
+        if named and dice.random() < 0.005:
             old = dice.choice(named[-50:])
-            starts.append(attrs.evolve(old, at=at, kind="again"))
-        if named and dice.random() < 0.02:
-            old = dice.choice(named[-50:])
-            starts.append(Start(runs + len(starts), old.name, at, old.id, "clash"))
-    return tuple(starts)
+            starts.append(Start(size.runs + len(starts), old.name, at, old.id, "clash"))
+    return tuple(sorted(starts, key=lambda start: start.at))
 
 
 def share(pick: float, among: Sequence[str]) -> str:

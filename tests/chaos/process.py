@@ -1,22 +1,26 @@
-"""A worker process: `python -m tests.chaos.process URL LEASE PROCESSES`, an ordinary `flowgen.run`."""
+"""A worker process: `python -m tests.chaos.process URL SETTINGS PROCESSES`, an ordinary `flowgen.run`."""
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import sys
 
 import flowgen
 from flowgen import Settings
-from tests.chaos import flows
+from tests.chaos import more_flows
 from tests.chaos.bodies import app
+
+CONCURRENCY = 16
 
 
 def main() -> None:
-    url, lease, processes = sys.argv[1:]
-    assert flows.app is app
+    url, settings, processes = sys.argv[1:]
+    assert more_flows.app is app
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(process)d %(levelname)s %(name)s: %(message)s")
-    flowgen.run(url, app=app, settings=Settings.from_env(os.environ, lease=float(lease)), processes=int(processes))
+    chosen = Settings.from_env(os.environ, **json.loads(settings))
+    flowgen.run(url, app=app, settings=chosen, processes=int(processes), concurrency=CONCURRENCY)
 
 
 if __name__ == "__main__":

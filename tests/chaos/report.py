@@ -1,20 +1,19 @@
-"""The report of a run of the harness: as JSON for machines, as a Markdown page for people."""
+"""The report of runs of the harness: as JSON for machines, as a Markdown page for people. A seed is a row."""
 
 from __future__ import annotations
 
 import json
 import platform
-import statistics
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import flowgen
-from tests.chaos import checker
-from tests.chaos.evidence import COMPLETED, FAILED, Evidence
+from tests.chaos import checker, timing
+from tests.chaos.evidence import CANCELLED, COMPLETED, FAILED, Evidence
 from tests.chaos.harness import Outcome
 
-BUCKETS = (0.5, 1.0, 2.0, 5.0, 10.0, 15.0, 20.0, 30.0, 60.0)
+BUCKETS = (0.1, 0.5, 1.0, 1.5, 2.0, 2.5, 3.0, 4.0, 6.0, 10.0, 15.0, 20.0, 30.0, 60.0)
 MEANS = {
     "I1": "a start that was accepted is one run; one that was refused is none; one nobody knows of at most one",
     "I2": "every run ends, once, and stays so",
@@ -24,16 +23,34 @@ MEANS = {
     "I6": "a Transaction took effect once if its value is stored, else not at all",
     "I7": "a stored value had a call that gave it; a call comes again only when it was interrupted",
     "I8": "an at-most-once call is made once for each attempt, and reported when it was interrupted",
-    "I10": "a tick of a schedule starts one run; a schedule that was taken away is gone",
+    "I9": "a sleep is armed once, never ends early, and is late by the poll and a second at most (p99)",
+    "I10": "a tick of a schedule starts one run; none is lost, none is made up",
+    "I11": "no write of a session lands once it is over",
+    "I12": "a run has one owner at a time; a worker that lives keeps its lease",
+    "I13": "a command has one child; the parent is told what it came to, and leaves none behind when it fails",
+    "I14": "a run that kills its workers does so five times at most, and no other is taken for it",
+    "I15": "when all has ended nothing is held: no lease, lock, connection, transaction or process",
+    "I16": "runs of the dead go on after the lease, all others when the server is back",
+    "I17": "indexes, constraints and pages are whole",
     "I18": "every stored history replays to the stored result",
+    "I19": "each warning is of a listed class; no traceback, no password",
+    "I20": "no run that could be claimed waits for longer than two leases and five seconds",
 }
+FAULTS = {
+    "workers": "worker SIGKILL", "stop": "worker SIGSTOP", "postgres": "server SIGKILL", "backend": "backend SIGKILL",
+    "terminate": "backend terminated", "ack": "answer lost", "reset": "connection reset", "blackhole": "blackhole",
+    "rolling": "rolling restart", "supervisor": "supervisor SIGKILL",
+}  # fmt: skip
 
 
-def summary(outcome: Outcome, server_version: str) -> dict[str, Any]:
-    """The report as data."""
+def summary(outcome: Outcome) -> dict[str, Any]:
+    """One run of the harness as data."""
     evidence = outcome.evidence
     kills = Counter(fault["action"] for fault in outcome.faults)
-    taken = takeovers(evidence, outcome.faults)
+    units = {fault["who"]: (fault["unit"] or "").partition("-")[0] for fault in outcome.faults if fault["who"]}
+    taken: dict[str, list[float]] = {}
+    for who, seconds, suspect in timing.takeovers(evidence):
+        taken.setdefault("suspect" if suspect else units.get(who, "by its own hand"), []).append(seconds)
     violations = {name: len(found) for name, found in outcome.violations.items()}
     return {
         "seed": outcome.plan.seed,
@@ -41,25 +58,26 @@ def summary(outcome: Outcome, server_version: str) -> dict[str, Any]:
         "versions": {
             "flowgen": getattr(flowgen, "__version__", "0.1.0"),
             "python": platform.python_version(),
-            "postgresql": server_version,
+            "postgresql": outcome.server,
         },
-        "lease": outcome.plan.lease,
+        "settings": {"lease": outcome.plan.lease, "heartbeat": outcome.plan.heartbeat, "poll": outcome.plan.poll},
         "seconds": round(outcome.seconds, 1),
+        "checked in": round(outcome.checked_seconds, 1),
         "drained": outcome.drained,
         "drain_seconds": round(outcome.drain_seconds, 1),
-        "kills": {
-            "workers": kills["worker"],
-            "postgres": kills["postgres"],
-            "supervisors": kills["supervisor"],
-            "hit an open call": sum(bool(each) for each in open_calls(evidence).values()),
-            "anchored to progress": sum(fault["anchor"] == "progress" for fault in outcome.faults),
-        },
+        "faults": {FAULTS[action]: kills[action] for action in FAULTS},
+        "anchored to progress": sum(fault["anchor"] == "progress" for fault in outcome.faults),
         "died by themselves": len(outcome.died),
         "stopped badly": outcome.late,
         "counts": counts(evidence),
+        "answers lost": outcome.unknown,
         "takeover": {unit: histogram(times) for unit, times in sorted(taken.items())},
+        "server back to first write": histogram(timing.returns(evidence)),
+        "graceful stop": histogram([stop["seconds"] for stop in evidence.stops]),
+        "wait for a claim": histogram([seconds for _, seconds in timing.waits(evidence)]),
+        "storage": {what: found for what, found in evidence.storage.items() if isinstance(found, str)},
         "violations": violations,
-        "verdict": "holds" if not any(violations.values()) and outcome.drained else "broken",
+        "verdict": "holds" if outcome.holds else "broken",
     }
 
 
@@ -68,125 +86,126 @@ def counts(evidence: Evidence) -> dict[str, int]:
     said = Counter(start["said"] for start in evidence.starts)
     logs = [line for line in evidence.lines if line["e"] == "log"]
     entered = sum(len(lines) for lines in evidence.told["enter"].values())
+    interrupted = ('"StepInterrupted"' in (found[0].value or "") for found in evidence.outcomes.values())
     return {
         "starts accepted": said["ok"],
         "starts refused": said["failed"],
         "starts unknown": said["unknown"],
+        "cancels": len(evidence.cancels),
         "runs": len(evidence.runs),
+        "terminal": sum(row.status >= COMPLETED for row in evidence.runs),
         "completed": sum(row.status == COMPLETED for row in evidence.runs),
         "failed as expected": sum(row.status == FAILED for row in evidence.runs),
-        "cancelled as expected": sum(row.status > FAILED for row in evidence.runs),
+        "cancelled as expected": sum(row.status == CANCELLED for row in evidence.runs),
+        "ticks of schedules": sum((row.trigger or {}).get("kind") == "cron" for row in evidence.runs),
         "outcomes": sum(len(found) for found in evidence.outcomes.values()),
         "witness lines": len(evidence.lines),
-        "calls of functions": entered,
-        "calls that came again": sum(1 for _ in checker.again(evidence)),
-        "calls open at a kill": sum(map(len, open_calls(evidence).values())),
-        "at-most-once calls": sum(
-            len(lines) for lines in evidence.told["enter"].values() if lines[0].get("once")
-        ),
-        "at-most-once calls interrupted": sum(
-            '"StepInterrupted"' in (found[0].value or "") for found in evidence.outcomes.values()
-        ),
+        "executions": entered,
+        "extra executions": sum(1 for _ in checker.again(evidence)),
+        "at-most-once calls interrupted": sum(interrupted),
         "transactional effects": sum(evidence.ledger.values()),
-        "leases lost by live workers": sum("lease is over" in line["text"] for line in logs),
-        "runs recovered": sum(row.recoveries > 0 for row in evidence.runs),
-        "warnings of workers": sum(line["level"] == "WARNING" for line in logs),
-        "errors of workers": sum(line["level"] not in ("WARNING",) for line in logs),
-    }  # fmt: skip
-
-
-def open_calls(evidence: Evidence) -> dict[str, set[tuple[str, str, int]]]:
-    """What each killed worker had begun and not ended."""
-    found: dict[str, set[tuple[str, str, int]]] = {who: set() for who in evidence.killed_at}
-    for line in evidence.lines:
-        calls = found.get(line["who"])
-        if calls is None or "key" not in line:
-            continue
-        call = (line["run"], line["key"], line["seg"])
-        if line["e"] == "enter":
-            calls.add(call)
-        elif line["e"] in ("exit", "raise"):
-            calls.discard(call)
-    return found
-
-
-def takeovers(evidence: Evidence, faults: list[dict[str, Any]]) -> dict[str, list[float]]:
-    """Seconds from a kill until another process goes on with a run of which a call was open, by kind of unit."""
-    units = {fault["who"]: fault["unit"].partition("-")[0] for fault in faults if fault["who"]}
-    by_run: dict[str, list[tuple[float, str]]] = {}
-    for line in evidence.lines:
-        if "run" in line:
-            by_run.setdefault(line["run"], []).append((line["t"], line["who"]))
-    found: dict[str, list[float]] = {}
-    for who, calls in open_calls(evidence).items():
-        at = evidence.killed_at[who]
-        for run in {call[0] for call in calls}:
-            after = [t for t, other in by_run[run] if t > at and other != who]
-            if after:
-                found.setdefault(units[who], []).append(min(after) - at)
-    return found
+        "claims": sum(change.owner is not None and change.owner_before is None for change in evidence.run_changes),
+        "sessions": len(evidence.sessions),
+        "sessions lost by live workers": sum("lease is over" in line["text"] for line in logs),
+        "stale writes refused": sum(line["e"] == "refused" for line in evidence.lines),
+        "runs recovered": len({change.run for change in evidence.run_changes if change.recoveries}),
+        "suspects": len({change.run for change in evidence.run_changes if change.recoveries >= 2}),
+        "workers that poison ended": sum(line["e"] == "die" for line in evidence.lines),
+        "stalls of the machine": sum(span.kind == "stall" and span.who is None for span in evidence.spans),
+        "warnings": sum(line["level"] == "WARNING" for line in logs),
+        "errors": sum(line["level"] != "WARNING" for line in logs),
+    }
 
 
 def histogram(times: list[float]) -> dict[str, Any]:
-    ordered = sorted(times)
-    bins = Counter(next((f"<= {edge:g} s" for edge in BUCKETS if time <= edge), "more") for time in ordered)
+    if not times:
+        return {"count": 0}
+    bins = Counter(next((f"<= {edge:g} s" for edge in BUCKETS if time <= edge), "more") for time in times)
     return {
-        "count": len(ordered),
-        "p50": round(statistics.median(ordered), 2),
-        "p99": round(ordered[min(len(ordered) - 1, int(len(ordered) * 0.99))], 2),
-        "most": round(ordered[-1], 2),
+        "count": len(times),
+        **{f"p{share}": round(timing.percentile(times, share / 100), 2) for share in (50, 95, 99)},
+        "most": round(max(times), 2),
         "bins": {name: bins[name] for name in [*(f"<= {edge:g} s" for edge in BUCKETS), "more"] if bins[name]},
     }
 
 
-def page(report: dict[str, Any]) -> str:
+def page(reports: list[dict[str, Any]], caught: list[dict[str, Any]] | None = None) -> str:
     """The Markdown page."""
-    kills, versions = report["kills"], report["versions"]
+    last = reports[-1]
+    versions, settings = last["versions"], last["settings"]
+    broken = Counter[str]()
+    for each in reports:
+        broken.update(each["violations"])
     text = [
         "# Chaos report",
         "",
-        "`make chaos` kills workers and the database server with SIGKILL at random moments, over every command, and"
-        " then compares what is stored with what the processes themselves wrote down outside of the engine. This page"
-        " is its last full run. Nothing here is measured by flowgen itself.",
+        "`make chaos` starts real worker processes, clients and a server, kills, stops and cuts them off at random"
+        " moments after a plan that a seed decides, and then compares what is stored with what the processes themselves"
+        " wrote down outside of the engine. The same seed is the same plan; the processes run freely, so what comes of"
+        " it is only likely to be the same. Nothing here is measured by flowgen itself.",
         "",
-        f"Seed {report['seed']}, plan `{report['plan']}`, lease {report['lease']:g} s, flowgen {versions['flowgen']},"
-        f" Python {versions['python']}, PostgreSQL {versions['postgresql']}.",
+        f"flowgen {versions['flowgen']}, Python {versions['python']}, PostgreSQL {versions['postgresql']}; lease"
+        f" {settings['lease']:g} s, heartbeat {settings['heartbeat']:g} s, poll {settings['poll']:g} s.",
         "",
-        f"**{kills['workers']} workers, {kills['postgres']} servers and {kills['supervisors']} supervisors were killed"
-        f" in {report['seconds'] / 60:.1f} minutes.** {kills['hit an open call']} of the workers were in the middle of"
-        f" a function. Everything had ended {report['drain_seconds']:g} s after the last start.",
+        "## Seeds",
         "",
-        "| invariant | | verdict |",
-        "| --- | --- | --- |",
+        "| seed | plan | runs | outcomes | faults | seconds | verdict |",
+        "| ---: | --- | ---: | ---: | ---: | ---: | --- |",
     ]
-    for name, count in report["violations"].items():
+    for each in reports:
+        faults, many = sum(each["faults"].values()), each["counts"]
+        text.append(
+            f"| {each['seed']} | `{each['plan']}` | {many['runs']:,} | {many['outcomes']:,} | {faults} |"
+            f" {each['seconds']:g} | {each['verdict']} |"
+        )
+    text += ["", "## Invariants", "", "| invariant | | verdict |", "| --- | --- | --- |"]
+    for name, count in broken.items():
         verdict = "holds" if not count else f"**broken** {count} times"
         text.append(f"| {name} | {MEANS[name]} | {verdict} |")
-    text += ["", "| count | |", "| --- | ---: |"]
-    text += [f"| {name} | {count:,} |" for name, count in report["counts"].items()]
-    text.append(f"| workers that died by themselves | {report['died by themselves']} |")
+    text += ["", *(f"{what}: {why}." for what, why in last["storage"].items())]
+    text += _columns("Faults", "faults", reports) + _columns("Counts", "counts", reports)
+    text += ["", "## Times", "", "What an outage of the server or of the machine took is left out."]
     text += [
         "",
-        "Time from a kill until another process went on with a run of which a function was open. A plain worker's runs"
-        " go on when its lease ends; a supervised one's as soon as its supervisor sees the death.",
-        "",
+        "| seconds | seed | count | p50 | p95 | p99 | most |",
+        "| --- | ---: | ---: | ---: | ---: | ---: | ---: |",
     ]
-    for unit, times in report["takeover"].items():
-        text += [
-            f"**{unit}**: {times['count']} runs, p50 {times['p50']} s, p99 {times['p99']} s, most {times['most']} s",
-            "",
-            "| time | runs |",
-            "| --- | ---: |",
-            *(f"| {name} | {count} |" for name, count in times["bins"].items()),
-            "",
-        ]
+    for each in reports:
+        found = {f"kill to next claim, {unit}": times for unit, times in each["takeover"].items()}
+        for name in ("server back to first write", "graceful stop", "wait for a claim"):
+            found[name] = each[name]
+        for name, times in found.items():
+            if times["count"]:
+                row = " | ".join(str(times[key]) for key in ("count", "p50", "p95", "p99", "most"))
+                text.append(f"| {name} | {each['seed']} | {row} |")
+    if caught:
+        text += ["", "## Seeded bugs", "", *bug_table(caught)]
     return "\n".join(text).rstrip() + "\n"
 
 
-def save(report: dict[str, Any], folder: Path, markdown: Path | None) -> None:
-    """`report.json` in the folder of the run; with `markdown` the page, and the JSON beside it."""
-    text = json.dumps(report, indent=1) + "\n"
-    (folder / "report.json").write_text(text, encoding="utf-8")
+def _columns(title: str, key: str, reports: list[dict[str, Any]]) -> list[str]:
+    """A table with a column for each seed."""
+    text = ["", f"## {title}", "", "| | " + " | ".join(f"seed {each['seed']}" for each in reports) + " |"]
+    text.append("| --- | " + " | ".join("---:" for _ in reports) + " |")
+    return text + [
+        f"| {name} | " + " | ".join(f"{each[key].get(name, 0):,}" for each in reports) + " |"
+        for name in reports[-1][key]
+    ]
+
+
+def bug_table(caught: list[dict[str, Any]]) -> list[str]:
+    """What the harness finds of bugs that were put into the engine."""
+    text = ["| bug | | to be caught by | caught by | seconds |", "| --- | --- | --- | --- | ---: |"]
+    for bug in caught:
+        found = ", ".join(bug["caught by"]) or "**nothing**"
+        text.append(f"| {bug['bug']} | {bug['what']} | {', '.join(bug['wanted'])} | {found} | {bug['seconds']:g} |")
+    return text
+
+
+def save(reports: list[dict[str, Any]], folder: Path, markdown: Path | None) -> None:
+    """`chaos-report.json` in the folder of the last run; with `markdown` the page, and the JSON beside it."""
+    text = json.dumps({"seeds": reports}, indent=1) + "\n"
+    (folder / "chaos-report.json").write_text(text, encoding="utf-8")
     if markdown is not None:
-        markdown.write_text(page(report), encoding="utf-8")
+        markdown.write_text(page(reports), encoding="utf-8")
         markdown.with_suffix(".json").write_text(text, encoding="utf-8")

@@ -13,6 +13,7 @@ import logging
 import os
 import re
 import secrets
+import threading
 import time
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
@@ -47,22 +48,41 @@ class _Warnings(logging.Handler):
         text = record.getMessage()
         if record.exc_info and record.exc_info[1] is not None:
             text += f": {record.exc_info[1]!r}"
-        say("log", level=record.levelname, name=record.name, text=text[:400])
+        say("log", level=record.levelname, name=record.name, text=text[:1000])
+
+
+STALL = 0.4
+"""Seconds between two looks of a thread that sleeps for a tenth of one, from which on the process counts as stalled."""
+
+
+def _watch() -> None:
+    """Tell when this process had no time to itself: on a machine that is loaded, or stopped by a signal."""
+    pause, last = threading.Event(), time.monotonic()
+    while True:
+        pause.wait(0.1)
+        now = time.monotonic()
+        if now - last > STALL:
+            say("stall", since=last)
+        last = now
 
 
 _witness: Witness | None = None
 
 
-def open_from_environment() -> None:
-    """Open the file that `CHAOS_WITNESS` names, once in a process."""
+def open_from_environment() -> bool:
+    """Open the file that `CHAOS_WITNESS` names; whether it was opened now, which is once in a process."""
     global _witness
     path = os.environ.get(VARIABLE)
-    if path and _witness is None:
+    opens = bool(path) and _witness is None
+    if path and opens:
         _witness = Witness(path)
+        os.environ["PGOPTIONS"] = f"-c chaos.who={_witness.who}"  # so that the audit knows whose write it is
         say("up", pid=os.getpid(), parent=os.getppid())
+        threading.Thread(target=_watch, name="chaos-stall", daemon=True).start()
         handler = _Warnings(logging.WARNING)
         for name in ("flowgen", "asyncio"):
             logging.getLogger(name).addHandler(handler)
+    return opens
 
 
 def say(event: str, **facts: Any) -> None:

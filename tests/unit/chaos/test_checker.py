@@ -4,13 +4,25 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from datetime import UTC, datetime
 from typing import Any
 
 import attrs
 import pytest
 
 from tests.chaos import checker, witness
-from tests.chaos.evidence import Change, EntryRow, Evidence, Kill, RunRow, ScheduleRow
+from tests.chaos.evidence import (
+    Change,
+    EntryRow,
+    Evidence,
+    Kill,
+    RunChange,
+    RunRow,
+    Session,
+    Span,
+    Tick,
+    Write,
+)
 
 INTERRUPTED = json.dumps({"type": "StepInterrupted", "message": "interrupted"})
 
@@ -29,37 +41,100 @@ def called(run: str, key: str, value: Any, t: float, **facts: Any) -> list[dict[
     ]
 
 
+def life(run: str, *changes: tuple[float, int, int | None, str | None], **facts: Any) -> list[RunChange]:
+    """What the audit saw of a run: time, transaction, status, owner of each change."""
+    found: list[RunChange] = []
+    before: int | None = None
+    owned: str | None = None
+    for at, tx, status, owner in changes:
+        found.append(RunChange(at, tx, "w1", run, before, status or 0, owned, owner, **facts))
+        before, owned = status, owner
+    return found
+
+
 def good() -> Evidence:
-    """Three starts (one unknown that is not there), and what a faultless engine leaves of them."""
+    """Four starts (one unknown that is not there), two children, a poison run and a tick: a faultless engine's."""
     return Evidence(
         starts=[
             {"n": 1, "name": "linear", "said": "ok", "run": "r1"},
             {"n": 2, "name": "books", "said": "ok", "run": "r2"},
             {"n": 3, "name": "once", "said": "unknown"},
             {"n": 4, "name": "nap", "said": "failed"},
+            {"n": 7, "name": "poison", "said": "ok", "run": "p1"},
         ],
         runs=[
             RunRow("r1", None, "nap", 7, {"n": 1}, 1),
             RunRow("r2", None, "far", 7, {"n": 2}, 5),
             RunRow("r3", None, "once", 7, {"n": 3}, once_output(3)),
-            RunRow("t1", None, "tick", 7, {"n": 9}, 9, trigger={"name": "s", "scheduled_at": "1"}),
+            RunRow("t1", None, "tick", 7, {"n": 9}, 9, trigger=cron("s", 1000)),
+            RunRow("k1", None, "double", 7, {"n": 1, "times": 2}, 2, parent="r1", parent_key="double"),
+            RunRow("p1", None, "poison", 8, {"n": 7}, error={"type": "PoisonRun"}, recoveries=5),
         ],
         entries=[
-            EntryRow("r1", 1, 1, "add", 1, 1, "1"),
-            EntryRow("r2", 1, 1, "book", 1, 1, "5"),
-            EntryRow("r3", 1, 3, "one", attempt=1),
-            EntryRow("r3", 2, 1, "one", 2, 1, INTERRUPTED),
+            EntryRow("r1", 1, 1, "add", 1, 1, "1", at=10.15),
+            EntryRow("r1", 2, 4, "sleep", at=10.2, due=10.7),
+            EntryRow("r1", 3, 1, "sleep", 1, None, "null", at=10.71),
+            EntryRow("r1", 4, 5, "double", value='"k1"', at=10.8),
+            EntryRow("r1", 5, 1, "double", 1, None, "2", at=10.9),
+            EntryRow("r2", 1, 1, "book", 1, 1, "5", at=11.15),
+            EntryRow("r3", 1, 3, "one", attempt=1, at=11.9),
+            EntryRow("r3", 2, 1, "one", 2, 1, INTERRUPTED, at=14.0),
         ],
         ledger={("r2", "book", 0): 1},
-        changes=[Change("run status", run, 3, 7) for run in ("r1", "r2", "r3", "t1")],
+        run_changes=[
+            *life("r1", (9.0, 1, 0, None), (9.5, 2, 3, "s1")),
+            RunChange(10.2, 4, "w1", "r1", 3, 4, "s1", None, due=10.7),
+            *life("r1", (10.3, 5, 0, None), (10.4, 6, 3, "s1"), (10.95, 7, 7, None))[1:],
+            *life("r2", (10.0, 8, 0, None), (10.9, 9, 3, "s1"), (11.5, 10, 7, None)),
+            *life("r3", (11.0, 11, 0, None), (11.8, 12, 3, "s1")),
+            RunChange(13.2, 13, "w2", "r3", 3, 0, "s1", None, recoveries=1),
+            *life("r3", (13.2, 13, 0, None), (13.5, 14, 3, "s2"), (14.5, 15, 7, None))[1:],
+            *life("t1", (11.0, 16, 0, None), (11.1, 17, 3, "s1"), (11.2, 18, 7, None)),
+            *life("k1", (10.8, 19, 3, "s1"), (10.85, 20, 7, None)),
+            *life("p1", (19.0, 21, 0, None), (20.0, 22, 3, "s2"), (20.1, 23, 8, None)),
+        ],
+        writes=[
+            Write(10.15, 3, "w1", ("r1",), (1,)),
+            Write(10.2, 4, "w1", ("r1",), (2,)),
+            Write(11.15, 30, "w1", ("r2",), (1,)),
+            Write(14.0, 31, "w2", ("r3",), (2,)),
+        ],
+        sessions={
+            "s1": Session("s1", "w1", 0.0, dead=13.05, dead_by="w2", quiet=13.1),
+            "s2": Session("s2", "w2", 1.0),
+        },
+        ticks=[
+            Tick(11.0, 16, "tick", "s", "dynamic", 1000.0, 1001.0),
+            Tick(12.0, 40, "tick", "s", "dynamic", 1001.0, None),
+        ],
         lines=[
             *called("r1", "add", 1, 10.0),
+            {"e": "nap", "who": "w1", "t": 10.2, "run": "r1", "key": "sleep", "seg": 0, "seconds": 0.5},
+            line("sent", "r1", "sleep", 10.72, value=witness.of_value(None)),
             *called("r2", "book", 5, 11.0, tx=True),
             line("enter", "r3", "one", 12.0, once=True),
             line("sent", "r3", "one", 14.0, "w2", value=witness.of_stored(2, INTERRUPTED)),
+            *(line("die", "p1", "die", 15.0 + place, f"d{place}") for place in range(5)),
+            {"e": "log", "who": "w1", "t": 12.0, "level": "WARNING", "name": "flowgen.worker", "text": KNOWN},
         ],
         kills=[Kill(13.0, "w1")],
+        left={"runs that are owned": 0, "connections": 0},
+        storage={"invalid indexes": 0, "pg_amcheck": "left out"},
+        logs=["2026-01-01 WARNING flowgen.worker: something"],
+        shift=989.0,
+        secret="s3cret",
+        lease=2.0,
+        heartbeat=0.5,
+        poll=0.25,
     )
+
+
+OVER = "this worker's lease is over (session 0)"
+KNOWN = "the database does not answer as it should (gone); trying again"
+
+
+def cron(name: str, at: int) -> dict[str, Any]:
+    return {"kind": "cron", "name": name, "scheduled_at": datetime.fromtimestamp(at, UTC).isoformat()}
 
 
 def once_output(n: int) -> dict[str, Any]:
@@ -73,7 +148,7 @@ def changed(rows: list[Any], place: int, **facts: Any) -> None:
 def test_faultless_evidence_passes() -> None:
     found = checker.check(good())
     assert {name: each for name, each in found.items() if each} == {}
-    assert set(found) == {"I1", "I2", "I3", "I4", "I5", "I6", "I7", "I8", "I10"}
+    assert set(found) == {f"I{number}" for number in range(1, 21) if number != 18}
 
 
 def lose(evidence: Evidence) -> None:
@@ -93,11 +168,11 @@ def strand(evidence: Evidence) -> None:
 
 
 def revive(evidence: Evidence) -> None:
-    evidence.changes.append(Change("run status", "r1", 7, 0))
+    evidence.run_changes.append(RunChange(30.0, 99, "w2", "r1", 7, 0))
 
 
 def end_twice(evidence: Evidence) -> None:
-    evidence.changes.append(Change("run status", "r1", 3, 7))
+    evidence.run_changes.append(RunChange(30.0, 99, "w2", "r1", 3, 7))
 
 
 def delete(evidence: Evidence) -> None:
@@ -149,7 +224,7 @@ def forget_the_effect(evidence: Evidence) -> None:
 
 
 def invent(evidence: Evidence) -> None:
-    evidence.lines[:] = [each for each in evidence.lines if each["run"] != "r1"]
+    evidence.lines[:] = [each for each in evidence.lines if each.get("run") != "r1"]
 
 
 def call_again(evidence: Evidence) -> None:
@@ -162,23 +237,171 @@ def call_once_twice(evidence: Evidence) -> None:
 
 def interrupt_nothing(evidence: Evidence) -> None:
     evidence.kills.clear()
+    evidence.sessions["s1"] = Session("s1", "w1", 0.0)
+
+
+def not_clean_up(evidence: Evidence) -> None:
+    evidence.runs.append(RunRow("y1", None, "tidy", 9, {"n": 1}))
+    evidence.entries.append(EntryRow("y1", 1, 1, "add", 1, 1, "1"))
+    evidence.cancels.append({"n": 8, "run": "y1", "said": "ok"})
+
+
+def wake_early(evidence: Evidence) -> None:
+    changed(evidence.entries, 2, at=10.5)
+
+
+def go_on_early(evidence: Evidence) -> None:
+    evidence.lines[4] = {**evidence.lines[4], "t": 10.5}
+
+
+def sleep_for_another_time(evidence: Evidence) -> None:
+    changed(evidence.entries, 1, due=10.6)
+
+
+def arm_twice(evidence: Evidence) -> None:
+    evidence.entries.append(EntryRow("r1", 9, 4, "sleep", at=10.7, due=11.2))
+
+
+def wait_for_another_time(evidence: Evidence) -> None:
+    changed(evidence.run_changes, 2, due=10.9)
+
+
+def wake_late(evidence: Evidence) -> None:
+    evidence.lines[4] = {**evidence.lines[4], "t": 17.0}
+    evidence.kills.clear()
 
 
 def tick_twice(evidence: Evidence) -> None:
     evidence.runs.append(attrs.evolve(evidence.runs[3], run="t2"))
-    evidence.changes.append(Change("run status", "t2", 3, 7))
+
+
+def lose_a_tick(evidence: Evidence) -> None:
+    del evidence.runs[3]
+
+
+def make_a_tick_up(evidence: Evidence) -> None:
+    evidence.runs.append(attrs.evolve(evidence.runs[3], run="t2", trigger=cron("s", 1005)))
+
+
+def skip_a_tick(evidence: Evidence) -> None:
+    changed(evidence.ticks, 0, after=1003.0)
+
+
+def tick_late(evidence: Evidence) -> None:
+    changed(evidence.ticks, 0, at=21.0)
+
+
+def write_as_another(evidence: Evidence) -> None:
+    evidence.writes.append(Write(10.6, 50, "w2", ("r1",), (9,)))
+
+
+def write_after_the_end(evidence: Evidence) -> None:
+    changed(evidence.run_changes, 7, at=13.3)
+    evidence.writes.append(Write(13.2, 51, "w1", ("r2",), (9,)))
+
+
+def end_after_the_end(evidence: Evidence) -> None:
+    changed(evidence.run_changes, 7, at=13.3)
+
+
+def take_what_is_owned(evidence: Evidence) -> None:
+    evidence.run_changes.append(RunChange(11.9, 52, "w2", "r3", 3, 3, "s1", "s2"))
+
+
+def lose_a_lease_without_a_reason(evidence: Evidence) -> None:
+    evidence.sessions["s2"] = Session("s2", "w2", 1.0, dead=30.0, dead_by="w3", quiet=30.1)
+
+
+def work_without_owning(evidence: Evidence) -> None:
+    evidence.lines.append(line("enter", "r1", "add#2", 10.5, "w2"))
+
+
+def work_on_after_giving_up(evidence: Evidence) -> None:
+    evidence.lines.append(line("enter", "r1", "add#2", 12.0, "w1"))
+
+
+def have_two_children(evidence: Evidence) -> None:
+    evidence.runs.append(attrs.evolve(evidence.runs[4], run="k2"))
+
+
+def tell_the_parent_another_thing(evidence: Evidence) -> None:
+    changed(evidence.entries, 4, value="3")
+
+
+def leave_a_child(evidence: Evidence) -> None:
+    changed(evidence.runs, 0, status=8, error={"type": "x"})
+    evidence.run_changes += life("k1", (40.0, 60, 7, None))
+
+
+def kill_too_many(evidence: Evidence) -> None:
+    evidence.lines.append(line("die", "p1", "die", 21.0, "d5"))
+
+
+def be_taken_for_poison(evidence: Evidence) -> None:
+    changed(evidence.runs, 0, status=8, error={"type": "PoisonRun"}, recoveries=5)
+
+
+def give_up_too_soon(evidence: Evidence) -> None:
+    changed(evidence.runs, 5, recoveries=3)
+
+
+def keep_a_lease(evidence: Evidence) -> None:
+    evidence.left["runs that are owned"] = 1
+
+
+def recover_late(evidence: Evidence) -> None:
+    place = next(at for at, each in enumerate(evidence.run_changes) if each.owner == "s2" and each.run == "r3")
+    changed(evidence.run_changes, place, at=19.0)
+
+
+def come_back_late(evidence: Evidence) -> None:
+    evidence.spans.append(Span("server", 5.0, 6.0))
+
+
+def stop_badly(evidence: Evidence) -> None:
+    evidence.stops.append({"unit": "plain-0", "t": 1.0, "seconds": 20.0, "code": None, "whos": ["w1"]})
+
+
+def break_an_index(evidence: Evidence) -> None:
+    evidence.storage["invalid indexes"] = 1
+
+
+def say_something_new(evidence: Evidence) -> None:
+    evidence.lines.append({"e": "log", "who": "w1", "t": 1.0, "level": "ERROR", "name": "flowgen", "text": "oh"})
+
+
+def print_a_traceback(evidence: Evidence) -> None:
+    evidence.logs.append("Traceback (most recent call last):")
+
+
+def say_the_secret(evidence: Evidence) -> None:
+    evidence.logs.append("cannot connect to postgresql://me:s3cret@host")
+
+
+def wait_for_a_claim(evidence: Evidence) -> None:
+    changed(evidence.run_changes, 5, at=-5.0)
 
 
 def leave_a_schedule(evidence: Evidence) -> None:
-    evidence.schedules.append(ScheduleRow("tick", "every second 9", "dynamic"))
+    evidence.ticks.insert(0, Tick(1.0, 41, "beat0", "cron", "code", None, 991.0))
+    evidence.quiet_at = 20.0
 
 
 SEEDED = [
     ("I1", lose), ("I1", double), ("I1", refuse), ("I2", strand), ("I2", revive), ("I2", end_twice), ("I2", delete),
-    ("I3", miscount), ("I3", fail), ("I3", cancel), ("I4", update), ("I4", record_twice), ("I5", send_its_own),
-    ("I5", send_what_is_not_stored), ("I5", store_another), ("I6", book_twice), ("I6", book_without_outcome),
-    ("I6", forget_the_effect), ("I7", invent), ("I7", call_again), ("I8", call_once_twice), ("I8", interrupt_nothing),
-    ("I10", tick_twice), ("I10", leave_a_schedule),
+    ("I3", miscount), ("I3", fail), ("I3", cancel), ("I3", not_clean_up), ("I4", update), ("I4", record_twice),
+    ("I5", send_its_own), ("I5", send_what_is_not_stored), ("I5", store_another), ("I6", book_twice),
+    ("I6", book_without_outcome), ("I6", forget_the_effect), ("I7", invent), ("I7", call_again),
+    ("I8", call_once_twice), ("I8", interrupt_nothing), ("I9", wake_early), ("I9", go_on_early),
+    ("I9", sleep_for_another_time), ("I9", arm_twice), ("I9", wait_for_another_time), ("I9", wake_late),
+    ("I10", tick_twice), ("I10", lose_a_tick), ("I10", make_a_tick_up), ("I10", skip_a_tick), ("I10", tick_late),
+    ("I10", leave_a_schedule), ("I11", write_as_another), ("I11", write_after_the_end), ("I11", end_after_the_end),
+    ("I12", take_what_is_owned), ("I12", lose_a_lease_without_a_reason), ("I12", work_without_owning),
+    ("I12", work_on_after_giving_up), ("I13", have_two_children), ("I13", tell_the_parent_another_thing),
+    ("I13", leave_a_child), ("I14", kill_too_many), ("I14", be_taken_for_poison), ("I14", give_up_too_soon),
+    ("I15", keep_a_lease), ("I16", recover_late), ("I16", come_back_late), ("I16", stop_badly),
+    ("I17", break_an_index), ("I19", say_something_new), ("I19", print_a_traceback), ("I19", say_the_secret),
+    ("I20", wait_for_a_claim),
 ]  # fmt: skip
 
 
@@ -194,7 +417,7 @@ def test_a_seeded_violation_is_found(invariant: str, seed: Callable[[Evidence], 
 def test_a_call_that_comes_again_is_explained_by_a_kill_or_a_lost_lease() -> None:
     for explained in (
         Kill(30.5, "w3"),
-        {"e": "log", "who": "w3", "t": 30.5, "level": "WARNING", "text": "this worker's lease is over (session x)"},
+        {"e": "log", "who": "w3", "t": 30.5, "level": "WARNING", "name": "flowgen", "text": OVER},
     ):
         evidence = good()
         evidence.lines += [line("enter", "r9", "add", 30.0, "w3"), line("enter", "r9", "add", 31.0, "w4")]
@@ -205,20 +428,30 @@ def test_a_call_that_comes_again_is_explained_by_a_kill_or_a_lost_lease() -> Non
         assert checker.check(evidence)["I7"] == []
 
 
-def test_only_a_transaction_may_come_again_because_the_server_was_killed() -> None:
+def test_only_a_transaction_may_come_again_because_its_connection_broke() -> None:
     for tx, explained in ((True, True), (False, False)):
         evidence = good()
         facts = {"tx": True} if tx else {}
         evidence.lines += [line("enter", "r9", "book", t, "w3", **facts) for t in (30.0, 31.0)]
-        evidence.kills.append(Kill(30.5, None))
+        evidence.spans.append(Span("server", 30.5, 30.8))
         assert (checker.check(evidence)["I7"] == []) is explained
+
+
+def test_a_worker_that_was_stopped_may_begin_a_call_before_it_looks() -> None:
+    for stopped in (True, False):
+        evidence = good()
+        evidence.lines += [line("enter", "r9", "add", 30.0, "w3"), line("enter", "r9", "add", 31.0, "w4")]
+        evidence.lines.append({"e": "log", "who": "w4", "t": 31.1, "level": "WARNING", "name": "flowgen", "text": OVER})
+        if stopped:
+            evidence.spans.append(Span("stop", 27.0, 30.9, "w4"))
+        assert (checker.check(evidence)["I7"] == []) is stopped
 
 
 def test_segments_part_the_calls_of_a_loop() -> None:
     evidence = good()
     evidence.entries += [
-        EntryRow("r1", 2, 6, "checkpoint", value="[1, 1, {}]"),
-        EntryRow("r1", 3, 1, "add", 1, 1, "4"),
+        EntryRow("r1", 12, 6, "checkpoint", value="[1, 1, {}]"),
+        EntryRow("r1", 13, 1, "add", 1, 1, "4"),
     ]
     evidence.lines += [{**each, "seg": 1} for each in called("r1", "add", 4, 15.0)]
     found = checker.check(evidence)
@@ -228,7 +461,43 @@ def test_segments_part_the_calls_of_a_loop() -> None:
 def test_an_outcome_that_was_set_aside_answers_no_longer() -> None:
     evidence = good()
     evidence.entries += [
-        EntryRow("r1", 2, 7, "", value='{"indexes": [1]}'),
-        EntryRow("r1", 3, 1, "add", 1, 1, "1"),
+        EntryRow("r1", 12, 7, "", value='{"indexes": [1]}'),
+        EntryRow("r1", 13, 1, "add", 1, 1, "1"),
     ]
     assert checker.check(evidence)["I4"] == []
+
+
+@pytest.mark.parametrize(
+    "reason",
+    [
+        Span("stop", 27.0, 29.9, "w2"),
+        Span("blackhole", 27.0, 29.0, "w2"),
+        Span("server", 28.0, 29.5),
+    ],
+    ids=lambda span: span.kind,
+)
+def test_a_lease_may_be_lost_for_a_reason(reason: Span) -> None:
+    evidence = good()
+    lose_a_lease_without_a_reason(evidence)
+    evidence.spans.append(reason)
+    assert checker.check(evidence)["I12"] == []
+
+
+def test_a_registration_whose_answer_was_lost_leaves_a_session_that_nobody_has() -> None:
+    for lost in (True, False):
+        evidence = good()
+        evidence.sessions["s3"] = Session("s3", "w3", 30.0, dead=32.1, dead_by="w2")
+        evidence.sessions["s4"] = Session("s4", "w3", 30.1)
+        if lost:
+            evidence.spans.append(Span("ack", 28.9, 30.4))
+        assert (checker.check(evidence)["I12"] == []) is lost
+
+
+def test_time_in_which_nobody_could_work_does_not_count() -> None:
+    evidence = good()
+    evidence.spans = [Span("server", 1.0, 2.0), Span("stall", 1.5, 3.0), Span("stop", 0.0, 9.0, "w2")]
+    assert evidence.outage(0.0, 9.0) == pytest.approx(2.0)
+    assert evidence.outage(1.5, 2.5) == pytest.approx(1.0)
+    evidence = good()  # where w1 dies and only w2 is left
+    evidence.spans = [Span("stop", 15.0, 16.0, "w2")]
+    assert evidence.outage(10.0, 20.0) == pytest.approx(1.0)

@@ -9,15 +9,16 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
+import attrs
 import pytest
 
 from flowgen import Failure, StepFailed, StepTimedOut
 from tests.chaos import expected, witness
-from tests.chaos.plan import FLOWS, Plan, make
+from tests.chaos.plan import FLOWS, GATE, NIGHTLY, Plan, make
 
 
 def planned(seed: int, **given: Any) -> Plan:
-    return make(seed, **{"worker_kills": 200, "postgres_kills": 20, "runs": 500, "lease": 15.0, "gap": 5.0, **given})
+    return make(seed, attrs.evolve(NIGHTLY, runs=500, **given))
 
 
 def test_a_seed_is_a_plan() -> None:
@@ -25,10 +26,20 @@ def test_a_seed_is_a_plan() -> None:
     assert planned(1).hash == planned(1).hash != planned(2).hash
 
 
-def test_a_plan_kills_as_often_as_it_was_told() -> None:
+def test_a_plan_has_as_many_faults_as_it_was_told() -> None:
     for workers, servers in ((200, 20), (10, 1), (1, 3), (0, 2)):
-        plan = planned(7, worker_kills=workers, postgres_kills=servers)
-        assert (plan.worker_kills, plan.postgres_kills) == (workers, servers)
+        plan = planned(7, workers=workers, postgres=servers)
+        assert (plan.count("workers"), plan.count("postgres")) == (workers, servers)
+    nightly = planned(8)
+    assert [nightly.count(action) for action in ("stop", "ack", "blackhole", "rolling")] == [30, 50, 10, 5]
+    assert nightly.count("backend", "terminate") == 100
+    gate = make(1, GATE)
+    assert [gate.count(action) for action in ("workers", "stop", "postgres", "ack")] == [20, 5, 2, 2]
+    assert gate.count("backend", "terminate") == 5
+
+
+def test_a_stop_lasts_for_longer_than_the_lease() -> None:
+    assert all(fault.down > 1.3 * NIGHTLY.lease for fault in planned(4).faults if fault.action == "stop")
 
 
 def test_a_plan_is_read_as_it_was_written(tmp_path: Path) -> None:
@@ -38,11 +49,11 @@ def test_a_plan_is_read_as_it_was_written(tmp_path: Path) -> None:
 
 
 def test_a_plan_starts_every_flow_and_repeats_some_ids() -> None:
-    starts = planned(5).starts
-    assert {start.name for start in starts} == set(FLOWS)
+    starts = make(5, NIGHTLY).starts
+    assert {start.name for start in starts} == {*FLOWS, "poison"}
     assert set(FLOWS) <= set(expected.EXPECTED)
-    assert Counter(start.kind for start in starts).keys() == {"new", "again", "clash"}
-    assert len({start.n for start in starts if start.kind == "new"}) == 500
+    assert Counter(start.kind for start in starts).keys() == {"new", "again", "clash", "cancel", "sql"}
+    assert len({start.n for start in starts if start.kind in ("new", "sql")}) == 10_000
 
 
 @pytest.mark.parametrize(
