@@ -18,7 +18,10 @@ from flowgen.core.interpreter import Execution
 from flowgen.postgres.rows import ClaimedRun, NewRun, RunAction, RunUpdate, ScheduleChange
 from flowgen.worker.executor import RunningCall
 
-__all__ = ["STAYS", "LiveRun", "Part"]
+__all__ = ["AT_MOST", "STAYS", "LiveRun", "Part"]
+
+AT_MOST = 1000
+"""Entries of one run in one commit; the rest of a wide Gather follows in the next ones."""
 
 STAYS = frozenset({RunAction.CHECKPOINT, RunAction.SET})
 """Updates after which the run is still this session's."""
@@ -97,6 +100,8 @@ class LiveRun:
 
     def take(self) -> Part:
         """What is to be committed now, with its indexes. The caller sends it, and nothing else of this run."""
+        if len(self.entries) > AT_MOST and self.prologue is None:
+            return self._take_some()
         entries, update = self.entries, self.update
         for entry in entries:
             entry.index = self.next_index
@@ -115,3 +120,19 @@ class LiveRun:
         self.update = self.prologue = None
         self.leaving = update is not None and update.action not in STAYS
         return part
+
+    def _take_some(self) -> Part:
+        """The first entries, with the rows that must stand beside them. What ends or frees the run comes last.
+
+        So do the letters that were read: one that is still there after its entry is read by nobody.
+        """
+        entries, self.entries = self.entries[:AT_MOST], self.entries[AT_MOST:]
+        keys = {entry.key for entry in entries}
+        children = [child for child in self.children if child.parent_key in keys]
+        self.children = [child for child in self.children if child.parent_key not in keys]
+        schedules, self.schedules = self.schedules, []
+        for entry in entries:
+            entry.index = self.next_index
+            self.next_index += 1
+        self.sending = True
+        return Part(self, entries, children, schedules)

@@ -8,7 +8,7 @@ import psycopg
 import pytest
 
 import flowgen
-from flowgen import App, Flow, Invoke, RunFailed, Start, Wait
+from flowgen import App, Flow, Gather, Invoke, RunFailed, Sleep, Start, Step, Wait
 from flowgen.client.queries import RunQuery
 from flowgen.client.sync import Client
 from flowgen.testing.workers import Workers
@@ -110,3 +110,43 @@ def test_two_runs_that_wait_for_each_other_by_their_ids_do_not_wait_for_ever(
             run.result(timeout=10)
         told.append(str(failed.value))
     assert sum("itself or through others" in each for each in told) == 2
+
+
+@pytest.mark.bad_input("B48")
+def test_very_many_children_of_one_gather_are_made_a_thousand_in_one_commit(
+    app: App, flowgen_client: Client, flowgen_worker: Workers, db: psycopg.Connection[Any]
+) -> None:
+    @app.workflow
+    def wide(count: int) -> Flow[int]:
+        refs = yield from Gather(*[Start("elsewhere", n) for n in range(count)])
+        return len({ref.run_id for ref in refs})
+
+    @app.workflow
+    def neighbour() -> Flow[int]:
+        return (yield from Step(child, 1))
+
+    flowgen_worker(app, cache=0)
+    run, beside = flowgen_client.start_many([wide.call(2100), neighbour.call()])
+    assert run.result(timeout=30) == 2100
+    assert beside.result(timeout=30) == 1
+    commits = db.execute("select count(*) from flowgen.entry where run_id = %s group by xmin", (run.uuid,)).fetchall()
+    assert sorted(count for (count,) in commits) == [100, 1000, 1000]
+    assert flowgen_client.count(RunQuery(parent=run.id)) == 2100
+    indexes = [item.index for item in flowgen_client.history(run.id)]
+    assert indexes == [*range(1, 2101)]
+
+
+@pytest.mark.bad_input("B48")
+def test_a_wide_gather_of_letters_and_timers_goes_on_when_its_parts_are_committed(
+    app: App, flowgen_client: Client, flowgen_worker: Workers
+) -> None:
+    app.task(child)
+
+    @app.workflow
+    def waits(count: int) -> Flow[int]:
+        yield Gather(*[Sleep(0.001) for _ in range(count)])
+        done = yield from Gather(*[Invoke("child", n=n) for n in range(count)])
+        return sum(done)
+
+    flowgen_worker(app)
+    assert flowgen_client.start(waits, 1100).result(timeout=60) == sum(range(1100))
