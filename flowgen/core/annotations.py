@@ -24,7 +24,7 @@ from flowgen.core.records import is_record, record_shape, substitute
 from flowgen.core.scalars import SCALARS
 from flowgen.core.shapes import Shape, atom_shape, enum_shape, literal_shape, scalar_shape, to_builtin
 from flowgen.core.shapes import union_shape as _union_shape
-from flowgen.core.trees import MAX_DEPTH, Refused, is_plain, show_type
+from flowgen.core.trees import MAX_DEPTH, Refused, from_text, is_plain, show_type, to_text
 
 __all__ = ["converter", "shape_of"]
 
@@ -181,20 +181,42 @@ def _custom_shape(annotation: Any) -> Shape:
         return run
 
     guarded_write = guarded(write, "unstructure")
+    lift = guarded(lambda tree: read(tree, annotation), "structure")
 
     def lower(value: Any) -> Any:
         written = guarded_write(value)
         if written is value:
             raise _no_form(value)
-        return _lower_any(written)
+        tree = _lower_any(written)
+        back = lift(from_text(to_text(tree)))
+        if not _comes_back(value, back):
+            raise Refused(
+                f"the hooks of {name} are not symmetric: {_shown(value)} would come back as {_shown(back)}; the "
+                "structure hook has to give what the unstructure hook was given"
+            )
+        return tree
 
     return Shape(
         name,
         lower,
-        guarded(lambda tree: read(tree, annotation), "structure"),
+        lift,
         lambda value: isinstance(value, annotation) if isinstance(annotation, type) else True,
         _ANY.kinds,
     )
+
+
+def _comes_back(value: Any, back: Any) -> bool:
+    try:
+        return vars(object)["__eq__"] is type(value).__eq__ or bool(back == value)
+    except Exception:  # an equality of its own kind, as that of an array
+        return True
+
+
+def _shown(value: Any) -> str:
+    try:
+        return ascii(value)[:60]
+    except Exception:
+        return show_type(value)
 
 
 def _unknown(cls: Any) -> typing.NoReturn:

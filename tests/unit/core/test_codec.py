@@ -6,6 +6,7 @@ import collections
 import dataclasses
 import enum
 import math
+import re
 import socket
 import sys
 from collections.abc import Mapping, Sequence
@@ -567,6 +568,40 @@ def test_a_hook_that_gives_what_is_no_json_is_refused() -> None:
     converter.register_structure_hook(Bad, lambda tree, _: Bad())
     with pytest.raises(CodecError, match="found object, which has no JSON form"):
         encode(Bad(), Bad)
+
+
+@pytest.mark.bad_input("B21")
+def test_a_type_whose_hooks_are_not_symmetric_is_refused_when_it_is_stored() -> None:
+    class Rounded(Money):
+        def __repr__(self) -> str:
+            return f"Rounded({self.cents})"
+
+    class Write(Money):
+        pass
+
+    class Once:
+        def __init__(self, n: int) -> None:
+            self.n = n
+
+    converter.register_unstructure_hook(Rounded, lambda money: money.cents // 100)
+    converter.register_structure_hook(Rounded, lambda tree, _: Rounded(tree * 100))
+    converter.register_unstructure_hook(Write, lambda money: [money.cents])
+    converter.register_structure_hook(Write, lambda tree, _: Write(tree["cents"]))
+    converter.register_unstructure_hook(Once, lambda once: once.n)
+    converter.register_structure_hook(Once, lambda tree, _: Once(tree))
+    assert decode(encode(Rounded(500), Rounded), Rounded) == Rounded(500)
+    with pytest.raises(CodecError) as lossy:
+        encode([Rounded(550)], list[Rounded], what="the result of pay")
+    assert re.fullmatch(
+        r"the result of pay cannot be stored at \$\[0\]: the hooks of .*Rounded are not symmetric: Rounded\(550\) would "
+        r"come back as Rounded\(500\); the structure hook has to give what the unstructure hook was given",
+        str(lossy.value),
+    )
+    with pytest.raises(
+        CodecError, match=r"cannot be stored at \$: the structure hook of .*Write failed: TypeError: list"
+    ):
+        encode(Write(1), Write)
+    assert decode(encode(Once(1), Once), Once).n == 1, "a type without an equality of its own is taken at its word"
 
 
 def test_parsed_json_is_structured() -> None:
