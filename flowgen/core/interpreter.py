@@ -39,7 +39,10 @@ from flowgen.core.semantics import steps
 from flowgen.core.waiting import Waiting
 from flowgen.errors import CodecError, Divergence
 
-__all__ = ["Execution"]
+__all__ = ["LONG_HISTORY", "Execution"]
+
+LONG_HISTORY = 10_000
+"""Entries of a run after each of which its author is warned."""
 
 _CANCELLATION_KEY = ""
 _UNKNOWN = CommandState()
@@ -53,8 +56,8 @@ class Execution:
     """One run's handler over its history. Not thread-safe; one owner at a time drives it."""
 
     __slots__ = (
-        "__weakref__", "_asking", "_begun", "_cancel_asked", "_delivering", "_driver", "_heard", "_input", "_mailbox",
-        "_orders", "_orphans", "_states", "context", "deadline", "definition", "facts", "finish", "history",
+        "__weakref__", "_asking", "_base", "_begun", "_cancel_asked", "_delivering", "_driver", "_heard", "_input",
+        "_mailbox", "_orders", "_orphans", "_states", "context", "deadline", "definition", "facts", "finish", "history",
         "problem", "view", "waiting",
     )  # fmt: skip
 
@@ -79,6 +82,7 @@ class Execution:
         self.facts = facts
         self.deadline = deadline
         self.history = history
+        self._base = history.base
         self.finish: Finish | None = None
         self.problem: Divergence | CodecError | None = None
         """Why the run is parked."""
@@ -266,6 +270,11 @@ class Execution:
             self.view.now = entry.recorded_at
         if entry.index >= self.view.next_sequence:
             self.view.next_sequence = entry.index + 1
+        if not replayed and (entry.index - self._base) % LONG_HISTORY == 0:
+            self._driver.warnings.append(
+                f"{entry.index - self._base} entries are in its history, and each start of its handler replays them: "
+                "save a Checkpoint with data in its loop, or go on in another run, Start(...).opts(detached=True)"
+            )
         if entry.kind == EntryKind.OUTCOME:
             if entry.key == _CANCELLATION_KEY:
                 self._cancel_asked = True
@@ -274,7 +283,7 @@ class Execution:
                 before = self._states.pop(entry.key, _UNKNOWN).indexes if self._states else ()
                 self._driver.outcome(entry, before)
         elif entry.kind == EntryKind.CHECKPOINT:
-            self.view.saved = saved_of(entry)
+            self.view.saved, self._base = saved_of(entry), entry.index
             self._states.clear()
             self._driver.close_segment(entry)
         elif entry.kind != EntryKind.SET_ASIDE:
