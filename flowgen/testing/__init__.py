@@ -5,5 +5,7 @@ from flowgen.testing.driven import Driven
 from flowgen.testing.driving import drive
 from flowgen.testing.manual import Manual
 from flowgen.testing.replaying import replay
+from flowgen.testing.simulated import Called, Simulated
+from flowgen.testing.simulating import simulate
 
-__all__ = ["Driven", "Manual", "context", "drive", "replay"]
+__all__ = ["Called", "Driven", "Manual", "Simulated", "context", "drive", "replay", "simulate"]

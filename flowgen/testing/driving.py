@@ -30,7 +30,7 @@ from flowgen.testing.manual import Manual
 from flowgen.testing.outcomes import failed, gave
 from flowgen.testing.scripts import UNSCRIPTED, Script, as_error
 
-__all__ = ["Drive", "drive"]
+__all__ = ["Drive", "awaited", "drive"]
 
 T = TypeVar("T")
 
@@ -161,7 +161,7 @@ class _Driving:
             args = (context, *args)
         try:
             with entered(context):
-                return Returned(_awaited(fn(*args, **dict(call.command.kwargs))))
+                return Returned(awaited(fn(*args, **dict(call.command.kwargs))))
         except Exception as error:
             # A fake that asserts something of its arguments is a part of the test.
             if isinstance(error, AssertionError) and scripted is not UNSCRIPTED:
@@ -202,7 +202,7 @@ class _Driving:
         self, leaf: Leaf, scripted: object, target: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> object:
         if callable(scripted):
-            return _awaited(scripted(*args, **kwargs))
+            return awaited(scripted(*args, **kwargs))
         if not self.run or not isinstance(target, Definition):
             raise AssertionError(_unscripted(leaf.key, leaf.command))
         child = made(target.call(*args, **kwargs), now=self.bench.now, services=self.bench.services)
@@ -215,7 +215,8 @@ class _Driving:
         return driven(child).result
 
 
-def _awaited(value: Any) -> Any:
+def awaited(value: Any) -> Any:
+    """What a function gave; a coroutine is run to its end on a loop of its own."""
     if not asyncio.iscoroutine(value):
         return value
     try:

@@ -42,12 +42,21 @@ _LEVELS = {
 class Maker:
     """Knows the definitions and the services of one worker."""
 
-    def __init__(self, app: App, services: Any, settings: Settings, now: Callable[[], datetime]) -> None:
-        """`now` is the database's time."""
+    def __init__(
+        self,
+        app: App,
+        services: Any,
+        settings: Settings,
+        now: Callable[[], datetime],
+        *,
+        entropy: Callable[[int], bytes] = os.urandom,
+    ) -> None:
+        """`now` is the database's time; `entropy` is what Uuid, Random and the ids of children are made of."""
         self._definitions: Mapping[str, Definition[..., Any, Any]] = app.definitions
         self._services = services
         self._settings = settings
         self._now = now
+        self._entropy = entropy
         self._log = logging.getLogger("flowgen.run")
 
     def live(self, claimed: ClaimedRun) -> LiveRun:
@@ -78,7 +87,7 @@ class Maker:
             facts,
             claimed.input,
             history,
-            entropy=os.urandom,
+            entropy=self._entropy,
             deadline=claimed.deadline,
             created_at=claimed.created_at,
         )

@@ -1,0 +1,50 @@
+"""What a client asks of a run and of all that hangs below it, detached children apart.
+
+The invariant: a run that a session owns is only asked; whatever becomes of it is for its owner to write.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+from uuid import UUID
+
+from flowgen.core.states import Request, Status
+
+if TYPE_CHECKING:
+    from flowgen.testing.simulation.store import Store
+
+__all__ = ["cancel", "pause", "resume"]
+
+
+def cancel(store: Store, run_id: UUID) -> int:
+    """How many runs were asked, or ended at once."""
+    return store.cancel_runs(_tree(store, run_id), "enough")
+
+
+def pause(store: Store, run_id: UUID) -> None:
+    """What runs stops when its calls have ended; what does not run is paused here."""
+    for each in _tree(store, run_id):
+        row = store.runs[each]
+        if row.request or row.status >= Status.PAUSED:
+            continue
+        if row.status == Status.RUNNING:
+            row.request = Request.PAUSE
+        else:
+            store.move(row, Status.PAUSED, None)
+
+
+def resume(store: Store) -> None:
+    """All that is paused goes on; a request that nobody has followed is taken back."""
+    for row in store.runs.values():
+        if row.status == Status.PAUSED:
+            store.wake(row)
+        elif row.request == Request.PAUSE:
+            row.request = 0
+
+
+def _tree(store: Store, run_id: UUID) -> list[UUID]:
+    found = [run_id]
+    for row in store.runs.values():  # a parent stands before its children
+        if row.new.parent_id in found and not row.new.detached:
+            found.append(row.run_id)
+    return found
