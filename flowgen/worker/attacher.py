@@ -62,7 +62,7 @@ class Attacher:
                 await self._attach(*self._queue.popleft())
 
     async def _attach(self, run: LiveRun, child: NewRun, entry: Entry) -> None:
-        while run.sending:
+        while run.sending and not run.gone:
             await asyncio.sleep(_LANE)
         ending = run.update is not None and run.update.action not in STAYS
         if run.gone or run.leaving or ending or run.stopping is not None:

@@ -238,6 +238,10 @@ class Committer:
             there = stored.last_index >= part.entries[-1].index
         if ours and not there:
             return False
+        if not ours and part.update is None:
+            # It did not give the run away itself: the lease ended after the new epoch was given.
+            self._told.disowned(run)
+            return True
         if ours and part.entries:
             part.entries = await self._stored(run.run_id, part.entries[0].index, len(part.entries))
         status = stored.status if stored is not None else Status.CANCELLED

@@ -155,7 +155,7 @@ class Transactor:
         self, run: LiveRun, running: RunningCall, conn: Any, is_async: bool, token: str, value: Any
     ) -> bool:
         """Commit the outcome with the writes; whether the connection can be used again."""
-        while run.sending:
+        while run.sending and not run.gone:
             await asyncio.sleep(_LANE)
         key = running.call.key
         entry = None if run.gone or running.over else run.execution.settle(key, Returned(value))

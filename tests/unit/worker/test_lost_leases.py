@@ -1,0 +1,117 @@
+"""A worker whose lease ends at a bad moment: nothing of it waits for ever, and no agent of it ends."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from flowgen import Flow, Gather, Invoke, Now, Retry, Step, Transaction
+from flowgen.core.definitions import DefinitionOptions, Task, Workflow
+from flowgen.core.states import Status
+from flowgen.testing.simulation.choices import Choices
+from flowgen.testing.simulation.plan import Plan
+from flowgen.testing.simulation.requests import Request, lost_connection
+from flowgen.testing.simulation.world import World
+
+ONCE = DefinitionOptions(retry=Retry(1))
+
+
+def charge(place: int) -> int:
+    return place
+
+
+def save(connection: Any, place: int) -> int:
+    raise NotImplementedError
+
+
+CHARGE: Task[..., Any, Any] = Task(charge, None, ONCE)
+
+
+def of_a_child_with_an_id() -> Flow[Any]:
+    yield Now()
+    return (yield from Gather(Now(), Invoke(CHARGE, 1).opts(id="c-1")))
+
+
+def of_a_transaction() -> Flow[Any]:
+    return (yield from Gather(Transaction(save, 1), Step(charge, 2)))
+
+
+def of_steps() -> Flow[Any]:
+    for place in range(3):
+        yield Step(charge, place)
+
+
+def world_of(flow: Callable[[], Flow[Any]]) -> World:
+    definition: Workflow[..., Any, Any] = Workflow(flow, "flow", ONCE)
+    return World(Plan(definition=definition, input="{}", outcomes={save: 1}, workers=2), Choices(None))
+
+
+def go_on(world: World, until: Callable[[], object], but: str = "") -> None:
+    """Let happen what comes next, but for requests named `but`, until it is so."""
+    for _ in range(100):
+        if until():
+            return
+        for event, given in world._events(world._look()):
+            if not (but and any(isinstance(each, Request) and each.name == but for each in given)):
+                event(*given)
+                break
+    raise AssertionError("it never came to that")
+
+
+def lose_the_lease(world: World) -> None:
+    """The first worker's lease ends, a sweep takes its run, and it learns of it."""
+    worker = world.workers[0]
+    world.store.now += timedelta(seconds=16)
+    assert world.store.reap() == 1
+    worker.loop.run(worker.holder.over)
+
+
+def asks_for(world: World, name: str) -> Request | None:
+    return next((each for each in world.workers[0].requests if each.name == name), None)
+
+
+@pytest.mark.parametrize(("flow", "late"), [(of_a_child_with_an_id, ""), (of_a_transaction, "flush")])
+def test_nobody_waits_for_a_part_that_the_lost_session_had_on_its_way(flow: Any, late: str) -> None:
+    world = world_of(flow)
+    worker = world.workers[0]
+    go_on(world, lambda: asks_for(world, "flush") and worker.loop.pauses, but=late)
+    lose_the_lease(world)
+    for _ in range(3):
+        while worker.loop.pauses:
+            waiting = len(worker.loop.pauses)
+            for _ in range(waiting):
+                worker.loop.wake(0)
+            if len(worker.loop.pauses) == waiting:
+                break
+    assert not worker.loop.pauses
+    world.run()
+    assert world.root.status == Status.COMPLETED
+    world.close()
+
+
+def test_a_lease_that_ends_while_a_lost_answer_is_read_back_ends_no_agent() -> None:
+    world = world_of(of_steps)
+    worker = world.workers[0]
+    go_on(world, lambda: asks_for(world, "flush"))
+    flush = asks_for(world, "flush")
+    assert flush is not None
+    flush.carry_out()
+    worker.requests.remove(flush)
+    worker.loop.run(lambda: flush.fail(lost_connection()))
+    go_on(world, lambda: asks_for(world, "read_back"))
+    worker.stalled = True
+    world.store.now += timedelta(seconds=16)
+    assert world.store.reap() == 1
+    world._start(world.workers[1])
+    go_on(world, lambda: world.root.owner not in (None, worker.holder.current.id))
+    worker.stalled = False
+    read_back = asks_for(world, "read_back")
+    assert read_back is not None
+    world.server.serve(worker, read_back)
+    assert not worker.runner.live
+    world.run()
+    assert world.root.status == Status.COMPLETED
+    world.close()
