@@ -95,6 +95,7 @@ def test_any_schema_name_works(app: App, flowgen_database: str, flowgen_worker: 
         assert conn.execute("select count(*) from flowgen.run").fetchone() == (0,)
 
 
+@pytest.mark.fault("F73")
 def test_two_schemas_of_one_database_are_apart(flowgen_database: str, flowgen_worker: Workers) -> None:
     said: list[str] = []
 

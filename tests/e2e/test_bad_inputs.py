@@ -275,6 +275,7 @@ def test_rows_that_nobody_can_read_are_parked_and_block_nobody(
 
 
 @pytest.mark.usefixtures("neighbours")
+@pytest.mark.fault("F70")
 def test_a_run_that_nobody_knows_stays_and_why_says_so(
     app: App, flowgen_client: Client, flowgen_worker: Workers
 ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import threading
 from datetime import UTC, datetime, timedelta
@@ -11,6 +12,7 @@ import pytest
 
 from flowgen.core.states import Status
 from flowgen.postgres import claims, schedules, workers
+from flowgen.postgres.offset_clock import offset_clock
 from flowgen.postgres.rows import RunAction, ScheduleChange, ScheduleRow
 from tests.integration.postgres.store import Store, change
 
@@ -158,3 +160,60 @@ def test_a_paused_schedule_waits_for_its_resume(store: Store) -> None:
     assert store.run(schedules.tick(every_minute)).moved == 0
     assert store.run(schedules.resume("job", "tick"))
     assert store.run(schedules.tick(every_minute)).moved == 1
+
+
+@pytest.mark.fault("F65")
+def test_a_schedule_that_is_edited_or_removed_while_it_ticks_ticks_as_one_of_both(store: Store) -> None:
+    """Two tick while one edits and removes, and the minutes fly; each edit writes its number into the input."""
+    stop = threading.Event()
+    edits: list[tuple[int, str]] = []
+    wrong: list[str] = []
+
+    def tick() -> None:
+        conn = store.connect()
+        while not stop.is_set():
+            store.run(schedules.tick(every_minute), conn)
+
+    def fly() -> None:
+        conn = store.connect()
+        for minute in itertools.count(1):
+            if stop.is_set():
+                return
+            offset_clock(conn, store.schema, 61.0 * minute)
+
+    def edit() -> None:
+        conn = store.connect()
+        for number in range(300):
+            now = store.run(workers.lineage(), conn).now
+            given = ScheduleChange(
+                target="job", name="tick", cron="* * * * *" if number % 2 else "*/1 * * * *",
+                next_at=now, input=json.dumps({"n": number}),
+            )  # fmt: skip
+            store.run(schedules.declare([given]), conn)
+            edits.append((number, "declared"))
+            if number % 3 == 0:
+                store.run(schedules.change([ScheduleChange(target="job", name="tick", cron=None)]), conn)
+                before = store.sql("SELECT count(*) FROM flowgen.run", conn=conn)[0][0]
+                for _ in range(3):
+                    store.run(schedules.tick(every_minute), conn)
+                after = store.sql("SELECT count(*) FROM flowgen.run", conn=conn)[0][0]
+                if before != after:
+                    wrong.append(f"{after - before} ticks after the removal {number}")
+
+    tickers = [threading.Thread(target=each) for each in (tick, tick, fly)]
+    editor = threading.Thread(target=edit)
+    for thread in [*tickers, editor]:
+        thread.start()
+    editor.join()
+    stop.set()
+    for thread in tickers:
+        thread.join()
+    assert wrong == []
+    rows = store.sql(
+        "SELECT (input ->> 'n')::integer, trigger ->> 'scheduled_at', created_at FROM flowgen.run ORDER BY created_at"
+    )
+    numbers = [row[0] for row in rows]
+    assert len(edits) == 300
+    assert len(rows) > 50
+    assert numbers == sorted(numbers), "a tick after an edit took what was before it"
+    assert len({row[1] for row in rows}) == len(rows), "one time ticked twice"

@@ -207,6 +207,7 @@ def test_the_next_time_is_later_than_a_time_that_fires_and_than_fractions_of_it(
     assert next_after(spec, START + timedelta(microseconds=1)) == START + timedelta(minutes=1)
 
 
+@pytest.mark.fault("F62")
 def test_a_skipped_time_runs_once_at_the_first_moment_after_the_gap() -> None:
     after = datetime(2026, 3, 28, 12, tzinfo=UTC)
     assert [f"{each:%d %H:%M}" for each in fires("30 2 * * *", "Europe/Berlin", after, 3)] == [
@@ -224,6 +225,7 @@ def test_a_skipped_time_runs_once_at_the_first_moment_after_the_gap() -> None:
     ]
 
 
+@pytest.mark.fault("F61")
 def test_a_repeated_time_runs_the_first_time_only() -> None:
     after = datetime(2026, 10, 24, 12, tzinfo=UTC)
     assert [f"{each:%d %H:%M}" for each in fires("30 2 * * *", "Europe/Berlin", after, 2)] == ["25 00:30", "26 01:30"]
@@ -319,6 +321,7 @@ def moments_by_the_rule(zone: ZoneInfo, start: datetime, end: datetime) -> list[
     return found
 
 
+@pytest.mark.fault("F61", "F62")
 @pytest.mark.parametrize("name", ZONES)
 def test_each_wall_time_around_each_transition_runs_once(name: str) -> None:
     zone = ZoneInfo(name)
