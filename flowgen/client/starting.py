@@ -6,6 +6,7 @@ lost can be sent again; an id that exists attaches only to the same definition w
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 from functools import partial
@@ -32,6 +33,8 @@ from flowgen.postgres.rows import NewRun, RunRow
 __all__ = ["Begun", "as_call", "new_runs", "start"]
 
 _SHOWN: Final = 200
+
+logger = logging.getLogger("flowgen")
 
 
 def as_call(target: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call[Any]:
@@ -75,7 +78,9 @@ def _new_run(call: Call[Any], run_id: UUID, settings: Settings, app: App) -> New
         text = definition.function.binder.encode_arguments(arguments, what=call.name)
         kind, queue, priority = definition.kind, definition.options.queue, definition.options.priority
         deadline = definition.options.deadline
-    codec.check_size(text, what=f"the input of {call.name}", limit=settings.max_payload)
+    what = f"the input of {call.name}"
+    if codec.check_size(text, what=what, limit=settings.max_payload):
+        logger.warning("%s", codec.size_warning(text, what))
     return NewRun(
         run_id=run_id,
         id=options.id,

@@ -43,6 +43,7 @@ __all__ = [
     "converter",
     "decode",
     "encode",
+    "size_warning",
     "structure",
 ]
 
@@ -133,6 +134,11 @@ def check_size(text: str, *, what: str, warn: int = SIZE_WARNING, limit: int = S
             "store it elsewhere and pass a reference, or raise max_payload"
         )
     return size > warn
+
+
+def size_warning(text: str, what: str) -> str:
+    """What to say of a text that is longer than `SIZE_WARNING`."""
+    return f"{what} is {len(text) / SIZE_WARNING:.1f} MiB of JSON: store it elsewhere and pass a reference"
 
 
 def _error(refused: Refused, what: str, verb: str) -> CodecError:

@@ -42,7 +42,8 @@ def finished(ending: Ending, end: Ended) -> Finish:
     if end.error is None:
         try:
             output = codec.encode(end.value, definition.function.result_type, what="the result")
-            codec.check_size(output, what="the result", limit=ending.facts.max_payload)
+            if codec.check_size(output, what="the result", limit=ending.facts.max_payload):
+                ending.driver.warnings.append(codec.size_warning(output, "the result"))
             return Completed(output)
         except CodecError as refused:
             return Failed(failure_from(refused))

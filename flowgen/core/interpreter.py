@@ -152,7 +152,10 @@ class Execution:
             return None
         leaf.phase = Phase.COMMITTING
         state = self._states.get(key, _UNKNOWN) if self._states else _UNKNOWN
-        return steps.settle(leaf, result, state, self.facts)
+        entry = steps.settle(leaf, result, state, self.facts)
+        if entry.value is not None:
+            self._weigh(entry.value, "the result of", key)
+        return entry
 
     def retract(self, key: str) -> None:
         """The entry that `settle` made of a call was not committed, and will not be: the call goes on."""
@@ -327,6 +330,12 @@ class Execution:
             semantics.ask(leaf, asking)
             if leaf.phase is Phase.WAITING:
                 waiting.note(leaf)
+            elif leaf.text is not None:
+                self._weigh(leaf.text, "the data of", leaf.key)
+
+    def _weigh(self, text: str, what: str, key: str) -> None:
+        if len(text) > codec.SIZE_WARNING:
+            self._driver.warnings.append(codec.size_warning(text, f"{what} {key}"))
 
     def _cut(self, leaf: Leaf, decision: Decision) -> None:
         """A leaf whose branch was cancelled: nobody wants its outcome."""

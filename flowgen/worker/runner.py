@@ -17,7 +17,6 @@ from uuid import UUID
 import attrs
 
 from flowgen.core import codec
-from flowgen.core.codec import SIZE_WARNING
 from flowgen.core.commands import Transaction
 from flowgen.core.decision import (
     Decision,
@@ -223,13 +222,6 @@ class Runner:
         if result is not None:
             entry = run.execution.settle(running.call.key, result)
             if entry is not None:
-                if entry.value is not None and len(entry.value) > SIZE_WARNING:
-                    self.agents.log.warning(
-                        "%s: the result of %s has %d MiB of JSON; store it elsewhere and return a reference",
-                        run.claimed.name,
-                        entry.key,
-                        len(entry.value) >> 20,
-                    )
                 run.entries.append(entry)
                 self.agents.committer.mark(run)
         if run.stopping is not None:
@@ -244,6 +236,7 @@ class Runner:
         if not run.gone and not run.leaving and run.update is None:
             try:
                 progress = codec.encode(dict(report), what="the progress")
+                codec.check_size(progress, what="the progress", limit=self.agents.settings.max_payload)
             except ValueError as error:
                 self.agents.log.warning("%s: its progress cannot be stored: %s", run.claimed.name, error)
                 return
