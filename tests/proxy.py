@@ -63,6 +63,7 @@ class Loss:
 
     pattern: re.Pattern[str]
     to: str
+    after: re.Pattern[str] | None = None
     happened: threading.Event = attrs.field(factory=threading.Event)
     text: str = ""
 
@@ -158,12 +159,14 @@ class Proxy:
         """Accept connections again, on the same port."""
         self._do(self._listen())
 
-    def lose_next_ack(self, matching: str, to: str = "*") -> Loss:
+    def lose_next_ack(self, matching: str, to: str = "*", *, after: str | None = None) -> Loss:
         """Let the next request with a statement that matches be done, swallow its answer, and reset the connection.
 
         `matching` is searched without regard to case. Statements that are already prepared are known by their text.
+        With `after`, only once a statement was sent that matches that.
         """
-        loss = Loss(re.compile(matching, re.IGNORECASE | re.DOTALL), to)
+        flags = re.IGNORECASE | re.DOTALL
+        loss = Loss(re.compile(matching, flags), to, None if after is None else re.compile(after, flags))
 
         async def add() -> None:
             self._losses.append(loss)
@@ -205,7 +208,11 @@ class Proxy:
     def loss(self, name: str, text: str) -> Loss | None:
         """The loss that was waiting for this statement, once."""
         for loss in self._losses:
-            if fnmatch.fnmatchcase(name, loss.to) and loss.pattern.search(text):
+            if not fnmatch.fnmatchcase(name, loss.to):
+                continue
+            if loss.after is not None:
+                loss.after = None if loss.after.search(text) else loss.after
+            elif loss.pattern.search(text):
                 self._losses.remove(loss)
                 loss.text = text
                 return loss

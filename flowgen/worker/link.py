@@ -13,10 +13,14 @@ from typing import Any, TypeVar
 from flowgen.errors import DatabaseError
 from flowgen.failpoints import ARMED, failpoint
 from flowgen.postgres import answers, database
+from flowgen.worker.clock import monotonic
 
 __all__ = ["Link", "backoff"]
 
 T = TypeVar("T")
+
+_AGAIN = 1.0
+"""Seconds for which the spare does, after a connection could not be had."""
 
 
 def backoff(failures: int) -> float:
@@ -27,8 +31,13 @@ def backoff(failures: int) -> float:
 class Link:
     """One connection, opened when it is first needed."""
 
-    def __init__(self, url: str, schema: database.Schema, name: str, *, pooler: bool) -> None:
+    def __init__(
+        self, url: str, schema: database.Schema, name: str, *, pooler: bool, spare: Link | None = None
+    ) -> None:
+        """`spare`, while it is open, does for this one when the server has no connection left."""
         self._url = url
+        self._spare = spare
+        self._dial_at = 0.0
         self._schema = schema
         self._name = name
         self._pooler = pooler
@@ -39,13 +48,17 @@ class Link:
     async def call(self, op: database.Op[T]) -> T:
         """Run one operation. Raises DatabaseError; after a broken connection the next call opens another."""
         async with self._lock:
-            if self._conn is None or self._conn.closed:
-                if ARMED and self._opened:
-                    failpoint("reconnect.before")
-                self._conn, self._opened = None, True
-                self._conn = await database.connect_async(
-                    self._url, application_name=f"flowgen {self._name}", pooler=self._pooler
-                )
+            if not self.open:
+                spare = self._spare if self._spare is not None and self._spare.open else None
+                if spare is not None and monotonic() < self._dial_at:
+                    return await spare.call(op)
+                try:
+                    await self._dial()
+                except DatabaseError:
+                    self._dial_at = monotonic() + _AGAIN
+                    if spare is None:
+                        raise
+                    return await spare.call(op)
             try:
                 with answers.awaited(self._conn, self._url, pooler=self._pooler):
                     return await database.run_async(self._conn, op, self._schema)
@@ -53,6 +66,19 @@ class Link:
                 if not isinstance(error, DatabaseError) or self._conn.broken or self._conn.closed:
                     await self._drop()
                 raise
+
+    @property
+    def open(self) -> bool:
+        """Whether it has a connection, as far as is known."""
+        return self._conn is not None and not self._conn.closed
+
+    async def _dial(self) -> None:
+        if ARMED and self._opened:
+            failpoint("reconnect.before")
+        self._conn, self._opened = None, True
+        self._conn = await database.connect_async(
+            self._url, application_name=f"flowgen {self._name}", pooler=self._pooler
+        )
 
     async def close(self) -> None:
         """Close the connection; the link may be used again."""

@@ -45,9 +45,11 @@ _LANE = 0.0005
 class _Broken(Exception):
     """The connection broke or the server ended the transaction: nothing of it was written."""
 
-    def __init__(self, error: DatabaseError) -> None:
+    def __init__(self, error: DatabaseError, *, called: bool = True) -> None:
         super().__init__(str(error))
         self.error = error
+        self.called = called
+        """Whether the function may have been called."""
 
 
 class Transactor:
@@ -88,14 +90,15 @@ class Transactor:
                 await self._discard(idle.pop(), is_async)
 
     async def _transact(self, run: LiveRun, running: RunningCall) -> None:
-        failures = 0
+        failures = calls = 0
         while not running.over and not run.gone:
             try:
                 await self._once(run, running)
                 return
             except _Broken as broken:
                 failures += 1
-                if failures > TRIES:
+                calls += broken.called
+                if calls > TRIES:
                     raise broken.error from None
                 self._session.trouble(broken.error, failures)
                 await asyncio.sleep(backoff(failures))
@@ -226,7 +229,9 @@ class Transactor:
         try:
             return await self._dialler.connect(is_async)
         except DatabaseError as error:
-            raise _Broken(error) from error
+            if not error.transient:
+                raise
+            raise _Broken(error, called=False) from error
 
     async def _run(self, conn: Any, is_async: bool, op: Callable[[], database.Op[T]]) -> T:
         try:

@@ -143,7 +143,8 @@ class Worker:
                 await link.close()
 
     def _link(self, name: str) -> Link:
-        link = Link(self.url, self.schema, name, pooler=self.settings.pooler)
+        spare = self._links[0] if self._links else None
+        link = Link(self.url, self.schema, name, pooler=self.settings.pooler, spare=spare)
         self._links.append(link)
         return link
 
