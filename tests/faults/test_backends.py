@@ -12,7 +12,7 @@ import psycopg
 import pytest
 
 import flowgen
-from flowgen import App, Flow, Step
+from flowgen import App
 from flowgen.client.sync import Client
 from flowgen.testing.workers import Workers
 from tests.faults.traffic import Traffic, ledger

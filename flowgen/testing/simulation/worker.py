@@ -121,7 +121,7 @@ class Worker:
         agents.committer = self.committer
         agents.attacher = self._attacher = Attacher(link, self.holder, runner, self.committer, _nothing)
         self._transactor = Transactor(
-            self._connect,
+            cast(Any, SimpleNamespace(connect=self._connect, awaited=lambda conn, ours: nullcontext())),
             cast(Any, Statements()),
             self.holder,
             executor,
