@@ -167,3 +167,17 @@ def test_a_schedule_whose_zone_this_machine_does_not_know_stays_and_stops_nothin
     assert "nightly/cron-2" in told[0]
     db.execute("UPDATE flowgen.schedule SET timezone = 'Asia/Tokyo' WHERE name = 'cron-2'")
     eventually(lambda: flowgen_client.count(RunQuery(name="nightly", status="completed")) == 3)
+
+
+def test_many_runs_at_once_may_make_the_same_schedule(
+    app: App, db: Db, flowgen_client: Client, flowgen_worker: Workers
+) -> None:
+    @app.workflow
+    def makes(number: int) -> Flow[int]:
+        yield Schedule(makes.call(number), "yearly", cron="0 0 1 1 *")
+        return number
+
+    runs = flowgen_client.start_many([makes.call(number) for number in range(50)])
+    flowgen_worker(app)
+    assert [run.result(timeout=30) for run in runs] == list(range(50))
+    assert db.execute("SELECT count(*) FROM flowgen.schedule").fetchone() == (1,)

@@ -361,26 +361,39 @@ END
 $function$;
 
 -- Several schedules at once, given as JSON; `cron` null removes one. Only for functions that hold a fence, or clients.
--- A schedule whose time is edited starts from its new next time; any other change keeps the time.
+-- A schedule whose time is edited starts from its new next time; any other change keeps the time. Of several changes of
+-- one schedule, as runs that are committed together may have them, the last one holds.
 CREATE FUNCTION {schema}.change_schedules(p_schedules text, p_refused uuid[]) RETURNS void
 LANGUAGE plpgsql VOLATILE
 SET search_path = pg_catalog, pg_temp
 AS $function$
+DECLARE
+    last bigint[] := (
+        SELECT array_agg(l.place) FROM (
+            SELECT max(s.place) AS place
+            FROM ROWS FROM (json_to_recordset(p_schedules::json) AS (run uuid, target text, name text))
+                WITH ORDINALITY AS s(run, target, name, place)
+            WHERE p_refused IS NULL OR s.run IS NULL OR s.run <> ALL (p_refused)
+            GROUP BY s.target, s.name
+        ) l
+    );
 BEGIN
     DELETE FROM {schema}.schedule d
-    USING json_to_recordset(p_schedules::json) AS s(run uuid, target text, name text, cron text)
-    WHERE s.cron IS NULL AND d.target = s.target AND d.name = s.name
-        AND (p_refused IS NULL OR s.run IS NULL OR s.run <> ALL (p_refused));
+    USING ROWS FROM (json_to_recordset(p_schedules::json) AS (target text, name text, cron text))
+        WITH ORDINALITY AS s(target, name, cron, place)
+    WHERE s.place = ANY (last) AND s.cron IS NULL AND d.target = s.target AND d.name = s.name;
     INSERT INTO {schema}.schedule AS d (
         schedule_id, target, name, cron, timezone, input, queue, priority, kind, origin, overlap, next_at
     )
     SELECT s.schedule_id, s.target, s.name, s.cron, s.timezone, s.input::json, s.queue, s.priority, s.kind, s.origin,
         s.overlap, s.next_at
-    FROM json_to_recordset(p_schedules::json) AS s(
-        run uuid, schedule_id uuid, target text, name text, cron text, timezone text, input text, queue text,
-        priority integer, kind text, origin text, overlap text, next_at timestamptz
-    )
-    WHERE s.cron IS NOT NULL AND (p_refused IS NULL OR s.run IS NULL OR s.run <> ALL (p_refused))
+    FROM ROWS FROM (json_to_recordset(p_schedules::json) AS (
+            schedule_id uuid, target text, name text, cron text, timezone text, input text, queue text,
+            priority integer, kind text, origin text, overlap text, next_at timestamptz
+        )) WITH ORDINALITY AS s(
+            schedule_id, target, name, cron, timezone, input, queue, priority, kind, origin, overlap, next_at, place
+        )
+    WHERE s.place = ANY (last) AND s.cron IS NOT NULL
     ORDER BY s.target, s.name
     ON CONFLICT (target, name) DO UPDATE SET
         cron = excluded.cron, timezone = excluded.timezone, input = excluded.input, queue = excluded.queue,

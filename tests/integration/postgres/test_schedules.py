@@ -217,3 +217,20 @@ def test_a_schedule_that_is_edited_or_removed_while_it_ticks_ticks_as_one_of_bot
     assert len(rows) > 50
     assert numbers == sorted(numbers), "a tick after an edit took what was before it"
     assert len({row[1] for row in rows}) == len(rows), "one time ticked twice"
+
+
+def test_the_last_of_several_changes_of_one_schedule_holds(store: Store) -> None:
+    """Runs that make or remove the same schedule may be committed together."""
+    first = store.run(workers.lineage()).now + MINUTE
+    make = ScheduleChange(target="job", name="tick", cron="* * * * *", next_at=first, input="1")
+    other = ScheduleChange(target="job", name="tick", cron="* * * * *", next_at=first, input="2")
+    remove = ScheduleChange(target="job", name="tick", cron=None)
+    for changes, left in (
+        ([make, other], ["2"]),
+        ([other, make], ["1"]),
+        ([make, remove], []),
+        ([remove, other], ["2"]),
+        ([remove, make, remove, make, remove], []),
+    ):
+        store.run(schedules.change(changes))
+        assert [row.input for row in store.run(schedules.all_schedules())] == left
