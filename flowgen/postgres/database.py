@@ -270,6 +270,8 @@ _DEFAULTS: dict[str, str | int] = {
     "tcp_user_timeout": 11000,
 }
 
+_PATH = b"SET search_path = pg_catalog"
+
 
 def _conninfo(url: str, application_name: str, connect_timeout: int | None = None) -> str:
     given = _read(url)
@@ -305,13 +307,20 @@ def connect(
 ) -> psycopg.Connection[Any]:
     """A connection to `url`; what the URL says of keepalives and timeouts goes first.
 
-    `pooler`: behind a transaction-mode pooler, so no prepared statements. `connect_timeout`: seconds, whatever the URL
-    says. Raises DatabaseError.
+    `pooler`: behind a transaction-mode pooler, or for a user's function: no prepared statements, and no setting of the
+    session; else no object of another schema takes the place of PostgreSQL's own. `connect_timeout`: seconds, whatever
+    the URL says. Raises DatabaseError.
     """
     conninfo = _conninfo(url, application_name, connect_timeout)
+    conn: psycopg.Connection[Any] | None = None
     try:
-        conn = psycopg.connect(conninfo, autocommit=autocommit)
+        conn = psycopg.connect(conninfo, autocommit=True)
+        if not pooler:
+            conn.execute(_PATH, prepare=False)
+        conn.autocommit = autocommit
     except psycopg.Error as error:
+        if conn is not None:
+            conn.close()
         raise translate(error) from None  # the original may name the password
     if pooler:
         conn.prepare_threshold = None
@@ -323,9 +332,15 @@ async def connect_async(
 ) -> psycopg.AsyncConnection[Any]:
     """An async connection to `url`; the same as `connect`."""
     conninfo = _conninfo(url, application_name)
+    conn: psycopg.AsyncConnection[Any] | None = None
     try:
-        conn = await psycopg.AsyncConnection.connect(conninfo, autocommit=autocommit)
+        conn = await psycopg.AsyncConnection.connect(conninfo, autocommit=True)
+        if not pooler:
+            await conn.execute(_PATH, prepare=False)
+        await conn.set_autocommit(autocommit)
     except psycopg.Error as error:
+        if conn is not None:
+            await conn.close()
         raise translate(error) from None
     if pooler:
         conn.prepare_threshold = None

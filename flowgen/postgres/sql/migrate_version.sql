@@ -1,3 +1,3 @@
 -- The version of the schema.
 -- Locks: none. Index: migration_pkey.
-SELECT max(version) FROM {schema}.migration
+SELECT pg_catalog.max(version) FROM {schema}.migration

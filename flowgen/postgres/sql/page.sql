@@ -4,9 +4,10 @@
 SELECT e.index, e.kind, e.key, e.fingerprint, e.status, e.attempt, e.value, e.due_at, NULL::interval, e.named,
     e.recorded_at
 FROM (
-    SELECT p.*, sum(p.size) OVER (ORDER BY p.index ROWS UNBOUNDED PRECEDING) AS total
+    SELECT p.*, pg_catalog.sum(p.size) OVER (ORDER BY p.index ROWS UNBOUNDED PRECEDING) AS total
     FROM (
-        SELECT a.*, 200 + length(a.key) + coalesce(octet_length(a.value), 0) AS size FROM {schema}.entry a
+        SELECT a.*, 200 + pg_catalog.length(a.key) + coalesce(pg_catalog.octet_length(a.value), 0) AS size
+        FROM {schema}.entry a
         WHERE a.run_id = %(run)b AND a.index > %(after)b::integer
             AND (a.index < %(prologue)b::integer OR a.index >= %(base)b::integer OR a.named)
         ORDER BY a.index LIMIT %(limit)b

@@ -51,7 +51,7 @@ WITH RECURSIVE tree AS (
             coalesce(m.mail, 0) AS mail
         FROM locked l
         LEFT JOIN asked a ON a.run_id = l.run_id
-        LEFT JOIN (SELECT run_id, count(*)::int AS mail FROM mailed GROUP BY run_id) m ON m.run_id = l.run_id
+        LEFT JOIN (SELECT run_id, pg_catalog.count(*)::int AS mail FROM mailed GROUP BY run_id) m ON m.run_id = l.run_id
         WHERE a.run_id IS NOT NULL OR m.run_id IS NOT NULL
     ) n
     WHERE r.run_id = n.run_id
@@ -63,4 +63,4 @@ WITH RECURSIVE tree AS (
 ), forgotten AS (
     DELETE FROM {schema}.waiter w USING asked a WHERE w.run_id = a.run_id AND a.outright
 )
-SELECT count(*) FROM asked
+SELECT pg_catalog.count(*) FROM asked

@@ -23,7 +23,7 @@ WHERE (%(statuses)b::int4[] IS NULL OR status = ANY(%(statuses)b::int4[]))
     AND (%(parents)b::uuid[] IS NULL OR parent_id = ANY(%(parents)b::uuid[]))
     AND (NOT %(root_only)s::bool OR parent_id IS NULL)
     AND (%(queues)b::text[] IS NULL OR queue = ANY(%(queues)b::text[]))
-    AND (%(tags)b::text[] IS NULL OR tags @> %(tags)b::text[])
+    AND (%(tags)b::text[] IS NULL OR tags OPERATOR(pg_catalog.@>) %(tags)b::text[])
     AND (
         %(after_id)s::uuid IS NULL
         OR CASE %(after_by)s::text

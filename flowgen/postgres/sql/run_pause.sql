@@ -20,4 +20,4 @@ WITH RECURSIVE tree AS (
     FROM locked l
     WHERE r.run_id = l.run_id
 )
-SELECT count(*) FROM locked
+SELECT pg_catalog.count(*) FROM locked

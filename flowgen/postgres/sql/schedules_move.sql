@@ -3,7 +3,10 @@
 WITH moved AS (
     UPDATE {schema}.schedule s SET
         next_at = m.next_at, last_at = s.next_at, last_run_id = coalesce(m.run_id, s.last_run_id)
-    FROM unnest(%(schedule)b, %(next_at)b, %(run)b, %(trigger)b) AS m (schedule_id, next_at, run_id, trigger)
+    FROM ROWS FROM (
+        pg_catalog.unnest(%(schedule)b), pg_catalog.unnest(%(next_at)b), pg_catalog.unnest(%(run)b),
+        pg_catalog.unnest(%(trigger)b)
+    ) AS m (schedule_id, next_at, run_id, trigger)
     WHERE s.schedule_id = m.schedule_id
     RETURNING m.run_id, m.trigger, s.target, s.kind, s.queue, s.priority, s.input
 )

@@ -1,16 +1,21 @@
 -- Insert runs that nobody has begun: one or thousands, all or none.
+-- Every name is qualified: it runs on connections of callers, whatever their search_path is.
 -- Locks: the new rows only, in run_id order, so that two bulk starts with the same ids wait and do not deadlock.
 -- Index: run_pkey decides what exists already; those rows are left as they are.
 -- Gives one row: the time of the database, the run_ids with an author's id that were inserted, and whether a worker is
 -- idle, so that nobody has to ask for that when none is.
 WITH given AS (
-    SELECT g.*, coalesce(g.at, c.now + g.delay, c.now) AS wake, c.now + g.lasts AS deadline, c.now
+    SELECT g.*, coalesce(g.at, c.now OPERATOR(pg_catalog.+) g.delay, c.now) AS wake,
+        c.now OPERATOR(pg_catalog.+) g.lasts AS deadline, c.now
     FROM (SELECT {schema}.clock() AS now) c
     CROSS JOIN ROWS FROM (
-        unnest(%(run_ids)b::uuid[]), unnest(%(ids)b::text[]), unnest(%(names)b::text[]), unnest(%(kinds)b::text[]),
-        unnest(%(queues)b::text[]), unnest(%(priorities)b::int4[]), unnest(%(inputs)b::text[]),
-        unnest(%(delays)b::interval[]), unnest(%(ats)b::timestamptz[]), unnest(%(deadlines)b::interval[]),
-        unnest(%(tags)b::text[]), unnest(%(correlation_ids)b::text[]), unnest(%(triggers)b::text[])
+        pg_catalog.unnest(%(run_ids)b::pg_catalog.uuid[]), pg_catalog.unnest(%(ids)b::pg_catalog.text[]),
+        pg_catalog.unnest(%(names)b::pg_catalog.text[]), pg_catalog.unnest(%(kinds)b::pg_catalog.text[]),
+        pg_catalog.unnest(%(queues)b::pg_catalog.text[]), pg_catalog.unnest(%(priorities)b::pg_catalog.int4[]),
+        pg_catalog.unnest(%(inputs)b::pg_catalog.text[]), pg_catalog.unnest(%(delays)b::pg_catalog.interval[]),
+        pg_catalog.unnest(%(ats)b::pg_catalog.timestamptz[]), pg_catalog.unnest(%(deadlines)b::pg_catalog.interval[]),
+        pg_catalog.unnest(%(tags)b::pg_catalog.text[]), pg_catalog.unnest(%(correlation_ids)b::pg_catalog.text[]),
+        pg_catalog.unnest(%(triggers)b::pg_catalog.text[])
     ) AS g (run_id, id, name, kind, queue, priority, input, delay, at, lasts, tags, correlation_id, trigger)
 ), inserted AS (
     INSERT INTO {schema}.run (
@@ -18,14 +23,17 @@ WITH given AS (
         trigger
     )
     SELECT run_id, now, priority, deadline,
-        CASE WHEN wake > now THEN least(wake, deadline) ELSE now END,
-        CASE WHEN wake > now THEN 1 ELSE 0 END,
-        queue, name, kind, input::json, id, correlation_id, tags::text[], trigger::json
+        CASE WHEN wake OPERATOR(pg_catalog.>) now THEN least(wake, deadline) ELSE now END,
+        CASE WHEN wake OPERATOR(pg_catalog.>) now THEN 1 ELSE 0 END,
+        queue, name, kind, input::pg_catalog.json, id, correlation_id, tags::pg_catalog.text[], trigger::pg_catalog.json
     FROM given
     ORDER BY run_id
     ON CONFLICT (run_id) DO NOTHING
     RETURNING run_id, id
 )
-SELECT {schema}.clock(), coalesce(array_agg(run_id) FILTER (WHERE id IS NOT NULL), '{}'),
-    EXISTS (SELECT 1 FROM {schema}.worker w WHERE w.idle AND NOT w.dead AND w.lease_until > {schema}.clock())
+SELECT {schema}.clock(), coalesce(pg_catalog.array_agg(run_id) FILTER (WHERE id IS NOT NULL), '{}'),
+    EXISTS (
+        SELECT 1 FROM {schema}.worker w
+        WHERE w.idle AND NOT w.dead AND w.lease_until OPERATOR(pg_catalog.>) {schema}.clock()
+    )
 FROM inserted
