@@ -50,7 +50,7 @@ class Pool:
     """A pool of connections in autocommit."""
 
     _pool: ConnectionPool[psycopg.Connection[Any]]
-    _url: str
+    _url: str = attrs.field(repr=False)
     _pooler: bool
 
     @classmethod
@@ -98,7 +98,7 @@ class AsyncPool:
     """A pool of async connections in autocommit; the same as `Pool`."""
 
     _pool: AsyncConnectionPool[psycopg.AsyncConnection[Any]]
-    _url: str
+    _url: str = attrs.field(repr=False)
     _pooler: bool
 
     @classmethod
