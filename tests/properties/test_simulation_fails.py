@@ -20,7 +20,7 @@ from flowgen.postgres import entries as entries_room
 from flowgen.postgres.rows import FlushResult, RunAction
 from flowgen.testing.simulation.plan import Plan
 from flowgen.testing.simulation.requests import Link, Request
-from flowgen.testing.simulation.schedules import by_number
+from flowgen.testing.simulation.schedules import by_list, by_number
 from flowgen.testing.simulation.store import Store
 from flowgen.worker import committer, transactor
 from flowgen.worker.cache import Cache
@@ -368,5 +368,6 @@ def test_a_seeded_bug_is_found_and_named(bug: Bug, ids: set[str], flow: Any, mon
 
 def test_without_a_bug_nothing_is_found() -> None:
     for flow in (TRIP, STEPS, FAMILY):
+        assert by_list(plan_of(flow), lambda world: None, []).root.status == Status.COMPLETED
         assert found(flow, schedules=50) is None
         assert found(flow, schedules=50, cancels=True) is None

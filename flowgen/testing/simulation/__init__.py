@@ -9,7 +9,7 @@
     connection.py   the connection of a Transaction
     requests.py     what a worker asks of the store; server.py: how it goes astray on the way there and back
     calling.py      calls functions; functions.py: what a test scripts for them
-    store.py        what the store guarantees, as plain facts: row.py, lease.py; clients.py: what clients ask of it
+    store.py        what the store guarantees, as plain facts: row.py, lease.py, attaching.py; clients.py: clients
     witness.py      watches each write, each call and each delivery
     audit.py        looks at what is left in the end
     schedules.py    runs schedules; shrinking.py: the smallest that still fails; verdict.py: judges them for a test

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import nullcontext
+from types import SimpleNamespace
 from typing import Any
 from uuid import UUID
 
 from flowgen.core.entries import Entry
 from flowgen.postgres.rows import Session
 
-__all__ = ["Connection", "Statements"]
+__all__ = ["Connection", "Dialler", "Statements"]
 
 _HEADER = 24
 """Bytes before the only item of an array, as `flowgen.postgres.arrays` writes it."""
@@ -27,12 +28,26 @@ class Statements:
         return name
 
 
+class Dialler:
+    """Opens connections."""
+
+    def __init__(self, finish: Callable[[Session, UUID, Entry], Any]) -> None:
+        self._finish = finish
+
+    async def connect(self, is_async: bool) -> Connection:
+        return Connection(self._finish)
+
+    def awaited(self, conn: Connection, *, ours: bool) -> Any:
+        return nullcontext()
+
+
 class Connection:
     """Whatever the transactor asks of a sync connection."""
 
     def __init__(self, finish: Callable[[Session, UUID, Entry], Any]) -> None:
         self._finish = finish
-        self.closed = False
+        self.closed = self.broken = False
+        self.info = SimpleNamespace(transaction_status=None)
         self.autocommit = False
         self.row_factory = self.cursor_factory = self.prepare_threshold = None
 

@@ -7,6 +7,8 @@ from uuid import UUID
 
 import attrs
 
+from flowgen.testing.simulation.row import Row
+
 __all__ = ["Lease"]
 
 
@@ -18,3 +20,7 @@ class Lease:
     until: datetime
     epoch: int = 0
     dead: bool = False
+    excused: bool = False
+    """Its process has lived: its end is nobody's recovery."""
+    charged: list[Row] = attrs.field(factory=list)
+    """Runs whose recoveries its end was counted for."""

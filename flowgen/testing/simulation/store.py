@@ -33,6 +33,7 @@ from flowgen.postgres.rows import (
     RunUpdate,
     Session,
 )
+from flowgen.testing.simulation.attaching import attach
 from flowgen.testing.simulation.lease import Lease
 from flowgen.testing.simulation.row import Row
 from flowgen.testing.simulation.witness import Witness
@@ -95,7 +96,19 @@ class Store:
 
     def leave(self, session: Session) -> None:
         """The session is over; what it owns is released by the next sweep."""
-        self.leases[session.id].until = self.now - timedelta(microseconds=1)
+        lease = self.leases[session.id]
+        lease.until = self.now - timedelta(microseconds=1)
+        lease.excused = True
+
+    def excuse(self, session: Session) -> None:
+        """The process of a lost session has lived: what its end was counted for is taken back."""
+        lease = self.leases[session.id]
+        lease.until, lease.excused = min(lease.until, self.now - timedelta(microseconds=1)), True
+        for row in lease.charged:
+            if row.recoveries and row.status not in FINAL:
+                row.recoveries -= 1
+            self.witness.excused(row)
+        lease.charged.clear()
 
     def expired(self) -> bool:
         """Whether a sweep would find a session whose lease is over."""
@@ -116,10 +129,14 @@ class Store:
 
     def lose(self, row: Row) -> None:
         """Its owner is dead: anybody may go on with it; a recovery without progress is counted."""
-        self.witness.lost(row)
+        lease = self.leases[row.owner]  # type: ignore[index]  # it runs
+        self.witness.lost(row, charged=not lease.excused)
         last = row.last_index
-        row.recoveries = 1 if last > row.recovered_index else row.recoveries + 1
+        row.recoveries = 0 if last > row.recovered_index else row.recoveries
         row.recovered_index = last
+        if not lease.excused:
+            row.recoveries += 1
+            lease.charged.append(row)
         self.move(row, Status.READY, None)
 
     # claims
@@ -347,25 +364,9 @@ class Store:
         return frozenset(adopted)
 
     def attach_child(
-        self, session: Session, claim: int, child: NewRun, entries: Sequence[Entry], wait: bool
+        self, session: Session, claim: int, child: NewRun, entries: Sequence[Entry], wait: bool, blocks: bool
     ) -> Attached:
-        """A child with an author's id: started, or waited for when it exists."""
-        parent = self.runs[child.parent_id]  # type: ignore[index]  # a child has one
-        if not self.holds(session):
-            return Attached("fenced", self.now, None, None, {})
-        if parent.owner != session.id or parent.claim != claim:
-            return Attached("lost", self.now, None, None, {})
-        row = self.runs.get(child.run_id)
-        if row is None:
-            self.start(child)
-        elif (row.new.name, row.new.input) != (child.name, child.input):
-            return Attached("conflict", self.now, row.new.name, row.new.input, {})
-        elif (row.new.parent_id, row.new.parent_key) != (child.parent_id, child.parent_key) and wait:
-            row.waiters.append((parent.run_id, child.parent_key or ""))
-            if row.status in FINAL:
-                self.tell_all(row, row.status)
-        due = self.insert(session, [(parent.run_id, entry) for entry in entries])
-        return Attached("started" if row is None else "attached", self.now, child.name, child.input, due)
+        return attach(self, session, claim, child, entries, wait=wait, blocks=blocks)
 
     def _live_children(self, row: Row) -> Iterable[Row]:
         return (

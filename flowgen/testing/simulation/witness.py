@@ -115,11 +115,15 @@ class Witness:
             raise Violated("I14", f"{row.new.name} lost its worker without a recovery being counted")
         self._owners[row.run_id] = owner
 
-    def lost(self, row: Row) -> None:
-        """The run is taken from its owner."""
+    def lost(self, row: Row, *, charged: bool = True) -> None:
+        """The run is taken from its owner; `charged`: it may have been what its owner died of."""
         if row.owner not in self.dead:
             raise Violated("I12", f"{row.new.name} was taken from a session that lives")
-        self._lost[row.run_id] = self._lost.get(row.run_id, 0) + 1
+        self._lost[row.run_id] = self._lost.get(row.run_id, 0) + charged
+
+    def excused(self, row: Row) -> None:
+        """What was counted for an owner that lived is taken back."""
+        self._lost[row.run_id] = max(self._lost.get(row.run_id, 0) - 1, 0)
 
     def progressed(self, row: Row) -> None:
         """Recoveries count from here on."""

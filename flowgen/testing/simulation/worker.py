@@ -25,7 +25,7 @@ from flowgen.core.entries import Entry
 from flowgen.errors import DatabaseError
 from flowgen.postgres import claims
 from flowgen.postgres.rows import Claimed, ClaimedRun, Owned, Session
-from flowgen.testing.simulation.connection import Connection, Statements
+from flowgen.testing.simulation.connection import Dialler, Statements
 from flowgen.testing.simulation.loop import Loop
 from flowgen.testing.simulation.requests import Link, Request
 from flowgen.testing.simulation.threads import Clock, Executor, Timers
@@ -121,7 +121,7 @@ class Worker:
         agents.committer = self.committer
         agents.attacher = self._attacher = Attacher(link, self.holder, runner, self.committer, _nothing)
         self._transactor = Transactor(
-            cast(Any, SimpleNamespace(connect=self._connect, awaited=lambda conn, ours: nullcontext())),
+            cast(Any, Dialler(partial(self.world.server.finish_transaction, self))),
             cast(Any, Statements()),
             self.holder,
             executor,
@@ -164,9 +164,6 @@ class Worker:
         """A Transaction: what the test scripts takes the place of its function."""
         running.call = self.world.calling.scripted(self, running)
         self._transactor.submit(run, running)
-
-    async def _connect(self, is_async: bool) -> Any:
-        return Connection(partial(self.world.server.finish_transaction, self))
 
     # in the place of the claimer and of the news
 

@@ -252,6 +252,7 @@ class World:
     def _register(self, worker: Worker) -> None:
         worker.mute = False
         worker.claiming = worker.hearing = worker.lost_track = False
+        self.store.excuse(worker.holder.current)
         worker.holder.registered(self.store.register())
         self.tell(worker, "registers under a new session")
 
