@@ -168,9 +168,10 @@ def tick(n: int) -> int:
     return n
 
 
-def draw() -> dict[str, Any]:
+def draw(seconds: float = 0.0) -> dict[str, Any]:
     """Another value each time it is called, and numbers that a careless store would change."""
     with witnessed() as told:
+        spend(seconds)
         told.value = {"z": secrets.token_hex(8), "a": 1e22, "m": -0.0, "many": 2**70}
     return dict(told.value)
 

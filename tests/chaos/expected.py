@@ -164,6 +164,10 @@ def fresh(n: int) -> Expected:
     return Expected(n + 4)
 
 
+def slow(n: int) -> Expected:
+    return Expected(n + 6)
+
+
 def size_of(n: int) -> int:
     """Characters of a payload that is nearly as large as one may be."""
     return LARGEST - 1000 - pick(n, "size", 5000)
@@ -193,7 +197,7 @@ EXPECTED: dict[str, Callable[..., Expected]] = {
     each.__name__: each
     for each in (
         linear, wobbly, far, late, once, nap, doomed, family, pages, planned, books, fan, facts, coroutine, lone,
-        branch, tidy, deployed, fresh, heavy, odd, poison, strange, strict,
+        branch, tidy, deployed, fresh, slow, heavy, odd, poison, strange, strict,
     )
 }  # fmt: skip
 """By definition. Each takes the input by name."""

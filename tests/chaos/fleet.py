@@ -208,6 +208,11 @@ class Fleet:
                 process.wait()
         return late
 
+    def show_stacks(self) -> None:
+        """Let every worker write into its log where its threads stand."""
+        for worker in self.workers():
+            os.kill(worker.pid, signal.SIGUSR1)
+
     def orphans(self) -> list[int]:
         """Processes of workers that are still there."""
         return [pid for pid in self._seen if _alive(pid) and _is_ours(pid)]

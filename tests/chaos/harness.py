@@ -93,16 +93,23 @@ class Harness:
         proxied: int = 1,
         minutes: float = 30,
         patience: float | None = None,
+        drain: float = 120,
         bug: str = "",
+        cache: int = 1000,
         prepare: Callable[[Store], None] = lambda store: None,
         say: Callable[[str], None] = print,
     ) -> None:
-        """`proxied` of the plain units connect through a proxy. `prepare` may change the database before the start."""
+        """`proxied` of the plain units connect through a proxy. `prepare` may change the database before the start.
+
+        After the last start and fault everything has to end within `drain` seconds; nothing may stand for `patience`.
+        """
         self.folder = folder
         self.plan = plan
         self.say = say
         self._limit = minutes * 60
         self._patience = 3 * (plan.lease + plan.poll) + QUIET if patience is None else patience
+        self._drain_limit = drain
+        self._cache = cache
         self._shape = (plain, supervised, proxied)
         self._environ = {"CHAOS_BUG": bug} if bug else {}
         self._prepare = prepare
@@ -110,6 +117,8 @@ class Harness:
     def run(self) -> Outcome:
         """Carry out the plan and judge what it left. Everything is stopped when this returns."""
         self.folder.mkdir(parents=True, exist_ok=True)
+        for left in [*self.folder.glob("*.jsonl"), *self.folder.glob("*.log")]:
+            left.unlink()  # they are appended to
         self.plan.save(self.folder / "plan.json")
         self.say(f"plan {self.plan.hash} (seed {self.plan.seed}): {self.folder / 'plan.json'}")
         server = Server(self.folder / "server")
@@ -126,7 +135,7 @@ class Harness:
                 unit.proxy, unit.url = proxy, proxy.url(server.workers_url)
             units += [Unit(f"supervised-{place}", 2, server.workers_url) for place in range(supervised)]
             settings = {"lease": self.plan.lease, "heartbeat": self.plan.heartbeat, "poll": self.plan.poll}
-            fleet = Fleet(self.folder, units, {**settings, "max_payload": LARGEST}, self._environ)
+            fleet = Fleet(self.folder, units, {**settings, "max_payload": LARGEST, "cache": self._cache}, self._environ)
             stack.callback(fleet.abandon)
             self._pulse = _Pulse()
             stack.callback(self._pulse.end)
@@ -191,7 +200,8 @@ class Harness:
     def _drain(self, began: float) -> tuple[bool, str]:
         """Wait until every run has ended; give up when nothing has moved for three leases and the longest wait."""
         last, moved = -1, time.monotonic()
-        while time.monotonic() - began < self._limit + 120:
+        until = min(began + self._limit, moved) + self._drain_limit
+        while time.monotonic() < until:
             self._monkey.tend(time.monotonic() + 0.2)
             try:
                 self._store.pause_schedules()
@@ -205,6 +215,7 @@ class Harness:
                 last, moved = progress, time.monotonic()
             elif time.monotonic() - moved > self._patience:
                 break
+        self._fleet.show_stacks()
         return False, self._store.waiting()
 
     def _all_buried(self) -> bool:

@@ -1,10 +1,12 @@
 """What a worker process of the harness does besides: it opens the witness, counts what the store refuses of it, and
-breaks its engine when the harness is itself under test (`bugs.py`).
+breaks its engine when the harness is itself under test (`patches.py`).
 """
 
 from __future__ import annotations
 
+import faulthandler
 import os
+import signal
 from typing import Any
 
 from flowgen.worker.sessions import SessionHolder
@@ -16,13 +18,13 @@ BUG = "CHAOS_BUG"
 
 def begin() -> None:
     """Once in a process, when the workload is imported; nothing unless it belongs to a run of the harness."""
-    if witness.VARIABLE not in os.environ or not witness.open_from_environment():
-        return
-    _count_refusals()
+    if witness.open_from_environment():
+        _count_refusals()
+        faulthandler.register(signal.SIGUSR1)  # where every thread stands, into the log
     if os.environ.get(BUG):
-        from tests.chaos import bugs
+        from tests.chaos import patches
 
-        bugs.BUGS[os.environ[BUG]].patch()
+        patches.PATCHES[os.environ[BUG]]()
 
 
 def _count_refusals() -> None:

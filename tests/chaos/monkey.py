@@ -27,11 +27,15 @@ LEFT = 2
 """Workers that have to live before one of them is killed or stopped."""
 
 
+CLIENTS = "INSERT INTO"
+"""In the statements of a client whose answer is lost."""
+
+
 class Monkey:
     """One fault after the other."""
 
     def __init__(self, folder: Path, fleet: Fleet, server: Server, store: Store, proxies: list[Proxy]) -> None:
-        """`proxies`: of the units that have one, and of the client."""
+        """`proxies`: of the units that have one; the last is the client's."""
         self._folder = folder
         self._fleet = fleet
         self._server = server
@@ -104,7 +108,7 @@ class Monkey:
     def _hit_backend(self, fault: Fault, anchor: str) -> None:
         self._server.await_back()
         try:
-            found = self._store.backends()
+            found = [each for each in self._store.backends() if fault.arg in each[1]]
         except psycopg.Error:
             found = []
         if not found:
@@ -127,8 +131,9 @@ class Monkey:
         if fault.action == "ack":
             place = int(fault.picks[0] * len(self._proxies))
             proxy = self._proxies[place]
-            self.losses.append((proxy.lose_next_ack(fault.arg), now, proxy))
-            self._note(fault, anchor, what=fault.arg)
+            pattern = CLIENTS if proxy is self._proxies[-1] else fault.arg
+            self.losses.append((proxy.lose_next_ack(pattern), now, proxy))
+            self._note(fault, anchor, what=pattern)
             return
         if not units:
             return

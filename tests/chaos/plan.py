@@ -116,9 +116,13 @@ class Size:
     poll: float = 0.25
     gap: float = 1.2
     """Seconds between two faults, on average."""
-    outage: float = 0.3
+    outage: float = 2.5
     """Seconds for which a server that was killed stays away, at the most; its recovery comes on top."""
     flows: dict[str, float] = attrs.field(factory=lambda: dict(FLOWS))
+    lost: tuple[str, ...] = LOST
+    """Statements of which an answer is lost."""
+    hit: str = ""
+    """Connections that are terminated: those with this in their name; any of a worker's when empty."""
 
 
 GATE = Size()
@@ -171,7 +175,7 @@ def _faults(dice: random.Random, size: Size) -> tuple[Fault, ...]:
                 action=action,
                 picks=tuple(round(dice.random(), 4) for _ in range(many)),
                 down=round(down, 2),
-                arg=dice.choice(LOST) if action == "ack" else "",
+                arg=dice.choice(size.lost) if action == "ack" else size.hit if action == "terminate" else "",
             )
         )
     return tuple(found)
