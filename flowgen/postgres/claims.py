@@ -30,6 +30,7 @@ from uuid import UUID
 
 import attrs
 
+from flowgen.core.entries import Entry, Message
 from flowgen.errors import DatabaseError
 from flowgen.postgres import arrays
 from flowgen.postgres.database import Op, Statement, utc
@@ -138,6 +139,17 @@ def _run(row: tuple[Any, ...]) -> ClaimedRun:
         parent_correlation_id, parent_id, parent_key, root_id, depth, trigger, deadline, created_at, mail, request,
         reason, base, prologue, next_index, partial, history, inbox,
     ) = row[6:]  # fmt: skip
+    unreadable: str | None = None
+    entries: Sequence[Entry] | None = ()
+    messages: Sequence[Message] = ()
+    try:
+        if history is not None:
+            entries = parse_history(history) if history else None
+        if inbox:
+            messages = parse_inbox(inbox)
+    except (ValueError, TypeError, OverflowError) as error:
+        unreadable = f"{type(error).__name__}: {error}"
+        entries, partial = (), False
     # what is the same for most runs is NULL: a column that is not there costs nobody anything
     return ClaimedRun(
         run_id=run_id,
@@ -165,9 +177,10 @@ def _run(row: tuple[Any, ...]) -> ClaimedRun:
         base=base or 0,
         prologue=prologue or 0,
         next_index=next_index or 0,
-        entries=() if history is None else parse_history(history) if history else None,
+        entries=entries,
         partial=bool(partial),
-        inbox=parse_inbox(inbox) if inbox else (),
+        inbox=messages,
+        unreadable=unreadable,
     )
 
 

@@ -153,6 +153,8 @@ class ClaimedRun:
     inbox: Sequence[Message] = ()
     victims: Sequence[str] = ()
     """Of one that is not tried again: the workers that ended with it."""
+    unreadable: str | None = None
+    """Why its history or its inbox cannot be read."""
 
 
 @attrs.frozen

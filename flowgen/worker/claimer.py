@@ -8,6 +8,7 @@ suspect: it is claimed alone, when nothing else is live here.
 from __future__ import annotations
 
 import asyncio
+import logging
 import math
 import random
 from collections.abc import Sequence
@@ -22,16 +23,19 @@ from flowgen.errors import DatabaseError, LeaseLost
 from flowgen.failpoints import ARMED
 from flowgen.postgres import claims, notifications, workers
 from flowgen.postgres import entries as entries_room
-from flowgen.postgres.rows import Claimed, ClaimedRun, Session
+from flowgen.postgres.rows import Claimed, ClaimedRun, FlushBatch, Session
 from flowgen.postgres.staged import staged
 from flowgen.worker.clock import DatabaseClock, monotonic
 from flowgen.worker.executor import Executor
-from flowgen.worker.link import Link, backoff
+from flowgen.worker.link import Link, backoff, is_local
 from flowgen.worker.live import LiveRun
 from flowgen.worker.runner import Runner
 from flowgen.worker.sessions import SessionHolder
+from flowgen.worker.updates import parked
 
 __all__ = ["Claimer"]
+
+_log = logging.getLogger("flowgen.worker")
 
 POINTS = "claim.before", "claim.after_select", "claim.before_commit", "claim.after_commit"
 
@@ -80,6 +84,8 @@ class Claimer:
         self._found = 0
         self._found_at = 0.0
         self._unknown = False
+        self._one_by_one = 0
+        """Claims of a single run that are still to come, after one that could not be read."""
         self._since: datetime | None = None
         self._whole_at = 0.0
         self._alone_at: float | None = None
@@ -164,6 +170,9 @@ class Claimer:
         room = min(BATCH, self.room(), BEHIND - self._runner.agents.committer.behind)
         if room <= 0:
             return 0.005
+        if self._one_by_one:
+            room = 1
+            self._one_by_one -= 1
         if self._due_at is not None and self._clock.until(self._due_at) == 0:
             await self._promote()
         session = self._session.current
@@ -174,7 +183,13 @@ class Claimer:
         op = claims.claim(session, room, queues=self._queues, have=have, since=since)
         if ARMED:
             op = staged(op, before=POINTS[:1], executed=POINTS[1:3], after=POINTS[3:])
-        claimed = await self._link.call(op)
+        try:
+            claimed = await self._link.call(op)
+        except Exception as error:
+            if not is_local(error):
+                raise
+            await self._unreadable(error, room)
+            return 0.0
         self._clock.heard(claimed.now)
         if since is None:
             ended = monotonic()
@@ -261,12 +276,32 @@ class Claimer:
         entries: list[Entry] = []
         while True:
             after = entries[-1].index if entries else -1
-            page = await self._link.call(
-                entries_room.page(run.run_id, base=run.base, prologue=run.prologue, after=after)
-            )
+            try:
+                page = await self._link.call(
+                    entries_room.page(run.run_id, base=run.base, prologue=run.prologue, after=after)
+                )
+            except Exception as error:
+                if not is_local(error):
+                    raise
+                return attrs.evolve(run, entries=(), partial=False, unreadable=f"{type(error).__name__}: {error}")
             if not page:
                 return attrs.evolve(run, entries=entries, partial=False)
             entries.extend(page)
+
+    async def _unreadable(self, error: Exception, room: int) -> None:
+        """The answer of a claim cannot be read: what it took is claimed one by one, and who is alone then is parked."""
+        self._unknown = True
+        if room > 1:
+            self._one_by_one = room
+            return
+        session = self._session.current
+        owned = await self._link.call(claims.owned(session))
+        found = {run: claim for run, claim in owned.items() if not self._runner.holds(run)}
+        if len(found) != 1:
+            raise error
+        ((run_id, claim),) = found.items()
+        _log.error("run %s cannot be read, and is parked: %s", run_id, error)
+        await self._link.call(entries_room.flush(session, FlushBatch(updates=[parked(run_id, claim, error)])))
 
     async def _give_back(self) -> None:
         """After a lost answer: what this session owns and was not given is for whoever claims next."""

@@ -3,7 +3,8 @@
 It sends one batch at a time, at most `ROWS` rows, and never two parts of one run. What a flush made durable is told
 while the next one is on its way, so that the server works on one half of the runs and this process on the other. A
 commit whose answer was lost is read back under the session's lock before anything else is said of it; a value that the
-server refuses fails its own run and never its neighbours: the batch is halved until it stands alone.
+server refuses, or that cannot even be sent, fails its own run and never its neighbours: the batch is halved until it
+stands alone.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from flowgen.failpoints import ARMED
 from flowgen.postgres import entries as entries_room
 from flowgen.postgres.entries import Stored
 from flowgen.postgres.rows import FlushBatch, FlushResult, RunAction, RunUpdate, Session
-from flowgen.worker.link import Link, backoff
+from flowgen.worker.link import Link, backoff, is_local
 from flowgen.worker.live import LiveRun, Part
 from flowgen.worker.points import flushed
 from flowgen.worker.sessions import SessionHolder
@@ -53,6 +54,8 @@ class Told(Protocol):
     ) -> None: ...
 
     def disowned(self, run: LiveRun) -> None: ...
+
+    def unreadable(self, run: LiveRun, error: Exception) -> None: ...
 
 
 class Committer:
@@ -150,25 +153,25 @@ class Committer:
                 result = await self._link.call(flushed(op, parts) if ARMED else op)
                 if not result.fenced:
                     break
-                if self._session.lost(session):
-                    return []
             except LeaseLost:
-                if self._session.lost(session):
-                    return []
-            except DatabaseError as error:
-                state = error.sqlstate or ""
+                pass
+            except Exception as error:
+                state = error.sqlstate or "" if isinstance(error, DatabaseError) else ""
                 if state in AGAIN:
                     continue
+                if is_local(error) and not failing:
+                    return await self._halve(await self._left(parts, session), error)
                 if state.startswith(REFUSED) and not failing:
                     return await self._halve(parts, error)
-                if not error.transient:
+                if not isinstance(error, DatabaseError) or not error.transient:
                     raise
                 failures += 1
                 self._session.trouble(error, failures)
                 await asyncio.sleep(backoff(failures))
-                parts = await self._settle_unknown(parts)
-                if not parts or self._session.is_lost(session):
-                    return []
+                parts = await self._left(parts, session)
+                continue
+            if self._session.lost(session):
+                return []
         self._session.clock.heard(result.now)
         return [(parts, result, session)]
 
@@ -218,7 +221,7 @@ class Committer:
                     return []
                 stored = await self._link.call(entries_room.read_back([part.run.run_id for part in parts]))
                 while parts:  # one by one: when this is interrupted, nobody is told twice
-                    if not await self._landed(parts[0], stored.get(parts[0].run.run_id), session):
+                    if not await self._has_landed(parts[0], stored.get(parts[0].run.run_id), session):
                         left.append(parts[0])
                     parts = parts[1:]
                 return left
@@ -228,6 +231,17 @@ class Committer:
                 failures += 1
                 self._session.trouble(error, failures)
                 await asyncio.sleep(backoff(failures))
+
+    async def _has_landed(self, part: Part, stored: Stored | None, session: Session) -> bool:
+        """As `_landed`; a run of which that cannot be read is given back."""
+        try:
+            return await self._landed(part, stored, session)
+        except Exception as error:
+            if not is_local(error):
+                raise
+            self._told.unreadable(part.run, error)
+            self._lost_track()
+            return True
 
     async def _landed(self, part: Part, stored: Stored | None, session: Session) -> bool:
         """Whether the part is in the store; then its run goes on as after any commit."""
@@ -264,13 +278,20 @@ class Committer:
             more = bool(page)
         return found
 
-    async def _halve(self, parts: list[Part], error: DatabaseError) -> list[Landed]:
+    async def _left(self, parts: list[Part], session: Session) -> list[Part]:
+        """What is to be sent again, of parts of which no answer came, or none that can be read."""
+        left = await self._settle_unknown(parts)
+        return [] if self._session.is_lost(session) else left
+
+    async def _halve(self, parts: list[Part], error: Exception) -> list[Landed]:
+        if not parts:
+            return []
         if len(parts) > 1:
             half = len(parts) // 2
             return [*await self._send(parts[:half]), *await self._send(parts[half:])]
         part = parts[0]
         run = part.run
-        failure = Failure("CodecError", f"the database refused what {run.claimed.name} was to store: {error}")
+        failure = Failure("CodecError", f"the database refused what {run.claimed.name} was to store: {_said(error)}")
         update = RunUpdate(
             run_id=run.run_id,
             claim=run.claimed.claim,
@@ -281,6 +302,10 @@ class Committer:
             parent_key=run.claimed.parent_key,
         )
         return await self._send([Part(run, (), update=update)], failing=True)
+
+
+def _said(error: Exception) -> str:
+    return str(error) if isinstance(error, DatabaseError) else f"{type(error).__name__}: {error}"
 
 
 def put_back(run: LiveRun, part: Part) -> None:

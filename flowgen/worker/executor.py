@@ -174,9 +174,10 @@ class Executor:
     # sync functions, on a thread
 
     def _call(self, running: RunningCall) -> Any:
+        # `abort` sets `over` before it looks whether the call has begun: one of the two sees the other.
+        running.begun_at = monotonic()
         if running.over:
             return None
-        running.begun_at = monotonic()
         if running.call.timeout is not None:
             self._loop.call_soon_threadsafe(self._arm, running)
         token = enter(running.context)

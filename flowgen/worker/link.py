@@ -10,12 +10,12 @@ import asyncio
 import random
 from typing import Any, TypeVar
 
-from flowgen.errors import DatabaseError
+from flowgen.errors import DatabaseError, FlowgenError
 from flowgen.failpoints import ARMED, failpoint
 from flowgen.postgres import answers, database
 from flowgen.worker.clock import monotonic
 
-__all__ = ["Link", "backoff"]
+__all__ = ["Link", "backoff", "is_local"]
 
 T = TypeVar("T")
 
@@ -26,6 +26,13 @@ _AGAIN = 1.0
 def backoff(failures: int) -> float:
     """Seconds before the next try after so many failures in a row: up to 2, with jitter."""
     return min(2.0, 0.05 * 2.0 ** min(failures, 6)) * (0.5 + random.random())  # noqa: S311 - spreads load, guards nothing
+
+
+def is_local(error: Exception) -> bool:
+    """Whether no server said this: a value cannot be sent, or an answer cannot be read."""
+    if isinstance(error, DatabaseError):
+        return not error.transient and error.sqlstate is None
+    return not isinstance(error, FlowgenError)
 
 
 class Link:

@@ -10,6 +10,8 @@ from datetime import datetime
 from functools import lru_cache
 from typing import Any
 
+import attrs
+
 from flowgen.app import App
 from flowgen.core import codec
 from flowgen.core.commands import Schedule, Start
@@ -92,6 +94,17 @@ class Maker:
             created_at=claimed.created_at,
         )
         return LiveRun(claimed, execution, next_index, claimed.mail, claimed.deadline)
+
+    def read(self, claimed: ClaimedRun) -> tuple[LiveRun, str | None]:
+        """As `live`, and why the run cannot be read; then it is there to be parked."""
+        unreadable = claimed.unreadable
+        if unreadable is None:
+            try:
+                return self.live(claimed), None
+            except Exception as error:  # nobody else's run shall suffer from it
+                unreadable = f"{type(error).__name__}: {error}"
+        bare = attrs.evolve(claimed, entries=(), base=0, prologue=0, trigger=None, inbox=())
+        return self.live(bare), unreadable
 
     def child(self, run: LiveRun, start: ChildStart) -> NewRun:
         """The row of a child run."""

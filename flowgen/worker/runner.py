@@ -18,13 +18,7 @@ import attrs
 
 from flowgen.core import codec
 from flowgen.core.commands import Transaction
-from flowgen.core.decision import (
-    Decision,
-    Failed,
-    Finish,
-    FunctionCall,
-    Result,
-)
+from flowgen.core.decision import Decision, Failed, Finish, FunctionCall, Parked, Result
 from flowgen.core.entries import Entry, Message
 from flowgen.core.states import Request, Status
 from flowgen.failpoints import ARMED, evicting, failpoint
@@ -93,11 +87,13 @@ class Runner:
                 self._take(each, revived)
 
     def _take(self, claimed: ClaimedRun, revived: LiveRun | None) -> None:
-        run = revived or self.maker.live(claimed)
+        run, unreadable = (revived, claimed.unreadable) if revived else self.maker.read(claimed)
         self.live[run.run_id] = run
-        if claimed.inbox:
+        if claimed.inbox and unreadable is None:
             self._heard(run, claimed.inbox)
-        if self.draining:
+        if unreadable is not None:
+            self._finish(run, Parked("undecodable", unreadable))
+        elif self.draining:
             self._stop(run, RunAction.RELEASE)
         elif self.is_poison(claimed):
             self._finish(run, Failed(poison(claimed)))
@@ -307,6 +303,14 @@ class Runner:
     def disowned(self, run: LiveRun) -> None:
         """The run is another session's: somebody took it although the lease still held here."""
         self.agents.log.warning("%s (%s) is owned elsewhere; it is dropped here", run.claimed.name, run.run_id)
+        self._let_go(run)
+
+    def unreadable(self, run: LiveRun, error: Exception) -> None:
+        """What is stored of the run cannot be read: whoever claims it next parks it."""
+        self.agents.log.error("%s (%s) cannot be read: %s", run.claimed.name, run.run_id, error)
+        self._let_go(run)
+
+    def _let_go(self, run: LiveRun) -> None:
         self._drop(run)
         self.adoption.forget(run)
         if self.live.get(run.run_id) is run:

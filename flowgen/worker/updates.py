@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import Any
+from uuid import UUID
 
 from flowgen.core import codec
 from flowgen.core.decision import Cancelled, Completed, Failed, Finish, Parked, Restarted, Waits
@@ -11,7 +12,7 @@ from flowgen.errors import Failure
 from flowgen.postgres.rows import ClaimedRun, RunAction, RunUpdate
 from flowgen.worker.live import LiveRun
 
-__all__ = ["ending", "hanging_up", "poison", "update"]
+__all__ = ["ending", "hanging_up", "parked", "poison", "update"]
 
 _NAMED = 5
 """Workers that are named in a message."""
@@ -64,6 +65,12 @@ def ending(run: LiveRun, finish: Finish) -> RunUpdate:
             return update(run, RunAction.PARK, error=codec.encode({"reason": reason, "detail": detail}))
         case Restarted():
             return update(run, RunAction.RELEASE)
+
+
+def parked(run_id: UUID, claim: int, error: Exception) -> RunUpdate:
+    """The change of a run whose row cannot be read."""
+    detail = {"reason": "undecodable", "detail": f"{type(error).__name__}: {error}"}
+    return RunUpdate(run_id=run_id, claim=claim, action=RunAction.PARK, error=codec.encode(detail))
 
 
 def poison(claimed: ClaimedRun) -> Failure:

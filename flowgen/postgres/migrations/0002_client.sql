@@ -58,11 +58,12 @@ BEGIN
             USING ERRCODE = '22023', HINT = 'give the arguments by parameter name: {"order_id": "o-1"}';
     END IF;
     IF $6 IS NOT NULL AND $7 IS NOT NULL OR $6 < interval '0' OR $8 < interval '0'
+        OR greatest($6, $8) > interval '365250 days' OR $7 NOT BETWEEN '0001-01-02' AND '9999-12-30'
         OR $5 IS NULL OR $5 NOT BETWEEN -32768 AND 32767 OR $11 IS NULL OR $11 NOT IN ('workflow', 'task')
         OR $4 IS NULL OR btrim($4) = '' OR octet_length($4) > 200 OR $4 ~ '[\x01-\x1f\x7f/#]' THEN
         RAISE EXCEPTION 'flowgen: the options of % do not fit', quote_literal($1)
-            USING ERRCODE = '22023', HINT = 'delay or at, not both; no negative durations; priority -32768 to 32767; '
-                'a queue has a name; kind is workflow or task';
+            USING ERRCODE = '22023', HINT = 'delay or at, not both; durations from 0 to 1000 years; at of the '
+                'years 1 to 9999; priority -32768 to 32767; a queue has a name; kind is workflow or task';
     END IF;
     -- Insert and look are two statements: one alone sees no row when another starter commits meanwhile.
     FOR round IN 1..5 LOOP

@@ -110,3 +110,18 @@ def test_a_hostile_search_path_changes_nothing(client: Client, db: Db) -> None:
     db.execute("SET search_path = evil, pg_catalog")
     db.execute("SELECT flowgen.start('any', '{}', 'x')")
     assert client.get("x").uuid == uuid_of_id("flowgen", "x")
+
+
+@pytest.mark.parametrize(
+    "option",
+    [
+        "at => 'infinity'",
+        "at => '-infinity'",
+        "at => '12000-01-01'",
+        "delay => '9000 years'",
+        "deadline => '9000 years'",
+    ],
+)
+def test_a_time_that_no_worker_could_read_is_refused(db: Db, option: str) -> None:
+    with pytest.raises(psycopg.errors.InvalidParameterValue, match="do not fit"):
+        db.execute(f"SELECT flowgen.start('far', {option})")  # type: ignore[call-overload]
