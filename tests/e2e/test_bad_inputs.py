@@ -106,6 +106,7 @@ BAD_STEPS = [
 ]
 
 
+@pytest.mark.bad_input("B1", "B2", "B18", "B19", "B39")
 @pytest.mark.usefixtures("neighbours")
 @pytest.mark.parametrize(("step", "said"), BAD_STEPS, ids=[step.__name__ for step, _ in BAD_STEPS])
 def test_a_bad_step_fails_its_own_run(
@@ -215,6 +216,7 @@ BAD_HANDLERS = [
 ]
 
 
+@pytest.mark.bad_input("B1", "B2", "B29", "B32", "B36", "B38", "B39")
 @pytest.mark.usefixtures("neighbours")
 @pytest.mark.parametrize(("handler", "said"), BAD_HANDLERS, ids=[handler.__name__ for handler, _ in BAD_HANDLERS])
 def test_a_bad_handler_fails_its_own_run(
@@ -231,6 +233,7 @@ def test_a_bad_handler_fails_its_own_run(
     assert error.type != "AssertionError"
 
 
+@pytest.mark.bad_input("B45")
 @pytest.mark.usefixtures("neighbours")
 def test_an_input_that_does_not_fit_fails_at_once(app: App, flowgen_client: Client, flowgen_worker: Workers) -> None:
     calls: list[Any] = []
@@ -250,6 +253,7 @@ def test_an_input_that_does_not_fit_fails_at_once(app: App, flowgen_client: Clie
     assert calls == []
 
 
+@pytest.mark.bad_input("B22")
 @pytest.mark.usefixtures("neighbours")
 def test_rows_that_nobody_can_read_are_parked_and_block_nobody(
     app: App, flowgen_client: Client, flowgen_worker: Workers, flowgen_database: str
@@ -274,6 +278,7 @@ def test_rows_that_nobody_can_read_are_parked_and_block_nobody(
     assert "number" in str(error.details)
 
 
+@pytest.mark.bad_input("B43")
 @pytest.mark.usefixtures("neighbours")
 @pytest.mark.fault("F70")
 def test_a_run_that_nobody_knows_stays_and_why_says_so(
@@ -296,6 +301,7 @@ def test_a_run_that_nobody_knows_stays_and_why_says_so(
     assert run.result(timeout=10) == 1
 
 
+@pytest.mark.bad_input("B41")
 @pytest.mark.usefixtures("neighbours")
 def test_changed_code_parks_the_run_until_it_fits(app: App, flowgen_client: Client, flowgen_worker: Workers) -> None:
     def one() -> int:
@@ -332,6 +338,7 @@ def test_changed_code_parks_the_run_until_it_fits(app: App, flowgen_client: Clie
     assert run.result(timeout=10) == 1
 
 
+@pytest.mark.bad_input("B39")
 def test_a_keyboard_interrupt_in_a_step_stops_the_worker_and_is_no_attempt(
     app: App, flowgen_client: Client, flowgen_worker: Workers
 ) -> None:
@@ -355,6 +362,7 @@ def test_a_keyboard_interrupt_in_a_step_stops_the_worker_and_is_no_attempt(
     assert tries == [1, 1]
 
 
+@pytest.mark.bad_input("B35")
 def test_a_swallowed_generator_exit_does_not_hurt_the_worker(
     app: App, flowgen_client: Client, flowgen_worker: Workers
 ) -> None:

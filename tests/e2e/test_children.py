@@ -256,6 +256,7 @@ def test_cancelling_a_parent_cancels_its_children_but_detached_ones(
     assert [each.input for each in flowgen_client.list(RunQuery(status="waiting"))] == [{"name": "detached"}]
 
 
+@pytest.mark.bad_input("B48")
 def test_a_thousand_children_of_one_parent_are_joined(
     app: App, flowgen_client: Client, flowgen_worker: Workers
 ) -> None:

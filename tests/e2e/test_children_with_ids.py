@@ -112,6 +112,7 @@ def test_a_run_that_a_client_started_is_attached(
     assert calls == [4]
 
 
+@pytest.mark.bad_input("B47")
 @pytest.mark.parametrize("how", ["invoke", "start"])
 def test_a_conflict_is_a_failure_that_names_the_existing_run(
     app: App, flowgen_client: Client, flowgen_worker: Workers, calls: list[int], how: str
@@ -141,6 +142,7 @@ def test_a_conflict_is_a_failure_that_names_the_existing_run(
     assert calls == [1]
 
 
+@pytest.mark.bad_input("B46", "B47")
 def test_a_run_that_would_wait_for_itself_is_refused(app: App, flowgen_client: Client, flowgen_worker: Workers) -> None:
     @app.workflow
     def snake(n: int) -> Flow[None]:

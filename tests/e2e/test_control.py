@@ -87,6 +87,7 @@ def test_a_waiting_run_is_cancelled_within_a_second_or_two(
         run.result(timeout=2)
 
 
+@pytest.mark.bad_input("B34")
 def test_a_handler_that_swallows_cancelled_is_cancelled_all_the_same(
     app: App, flowgen_client: Client, flowgen_worker: Workers
 ) -> None:

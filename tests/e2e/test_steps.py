@@ -176,6 +176,7 @@ def test_a_timeout_cancels_an_async_step(app: App, flowgen_client: Client, flowg
     assert cancelled.wait(5)
 
 
+@pytest.mark.bad_input("B54")
 def test_a_timeout_signals_a_sync_step_and_refuses_its_late_result(
     app: App, flowgen_client: Client, flowgen_worker: Workers
 ) -> None:
@@ -200,6 +201,7 @@ def test_a_timeout_signals_a_sync_step_and_refuses_its_late_result(
     assert [item.kind for item in flowgen_client.history(run.id)] == ["attempt", "outcome"]
 
 
+@pytest.mark.bad_input("B54")
 def test_stuck_sync_steps_do_not_take_the_threads_of_others(
     app: App, flowgen_client: Client, flowgen_worker: Workers
 ) -> None:

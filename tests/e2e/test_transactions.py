@@ -102,6 +102,7 @@ def test_an_error_of_the_users_statement_is_the_steps_failure(
     assert rows(db) == []
 
 
+@pytest.mark.bad_input("B52")
 @pytest.mark.parametrize("end", ["commit", "rollback"])
 @pytest.mark.parametrize("flavour", ["sync", "async"])
 def test_a_function_that_ends_the_transaction_by_itself_is_refused(
@@ -132,6 +133,7 @@ def test_a_function_that_ends_the_transaction_by_itself_is_refused(
     assert rows(db) == (["early"] if end == "commit" else [])
 
 
+@pytest.mark.bad_input("B1", "B52")
 def test_a_result_that_cannot_be_stored_takes_the_writes_back(
     app: App, flowgen_client: Client, flowgen_worker: Workers, db: Db
 ) -> None:
@@ -152,6 +154,7 @@ def test_a_result_that_cannot_be_stored_takes_the_writes_back(
     assert CodecError.__name__ in str(flowgen_client.history(run.id)[0].error)
 
 
+@pytest.mark.bad_input("B52")
 @pytest.mark.parametrize("flavour", ["sync", "async"])
 def test_what_a_function_sets_in_its_session_is_gone_for_the_next(
     app: App, flowgen_client: Client, flowgen_worker: Workers, flavour: str

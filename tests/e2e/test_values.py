@@ -51,6 +51,7 @@ def echo(value: Any) -> Any:
     return value
 
 
+@pytest.mark.bad_input("B3", "B7", "B9", "B12", "B24")
 def test_values_pass_through_inputs_steps_children_and_results_unchanged(
     app: App, flowgen_client: Client, flowgen_worker: Workers
 ) -> None:
@@ -73,6 +74,7 @@ def test_values_pass_through_inputs_steps_children_and_results_unchanged(
         assert same(run.refresh().input, {"value": value})
 
 
+@pytest.mark.bad_input("B6", "B10", "B13")
 def test_typed_values_are_what_their_annotations_say(app: App, flowgen_client: Client, flowgen_worker: Workers) -> None:
     order = Order(
         UUID(int=7),
@@ -98,6 +100,7 @@ def test_typed_values_are_what_their_annotations_say(app: App, flowgen_client: C
     assert run.result(timeout=10) == attrs.evolve(order, price=Decimal("4.40"))
 
 
+@pytest.mark.bad_input("B2", "B5", "B13")
 @pytest.mark.parametrize("value", ["\ud800", float("nan"), float("inf"), {"a": ["\udfff"]}, datetime(2026, 1, 1)])
 def test_what_cannot_be_stored_exactly_is_refused_and_says_where(
     app: App, flowgen_client: Client, flowgen_worker: Workers, value: Any
@@ -114,6 +117,7 @@ def test_what_cannot_be_stored_exactly_is_refused_and_says_where(
         flowgen_client.start(bad).result(timeout=10)
 
 
+@pytest.mark.bad_input("B42")
 def test_a_handler_that_changes_a_value_changes_no_history(
     app: App, flowgen_client: Client, flowgen_worker: Workers
 ) -> None:
@@ -133,6 +137,7 @@ def test_a_handler_that_changes_a_value_changes_no_history(
     assert flowgen_client.start(mutates).result(timeout=10) == [1, 2, 3]
 
 
+@pytest.mark.bad_input("B17")
 def test_two_thousand_steps_are_resumed(app: App, flowgen_client: Client, flowgen_worker: Workers) -> None:
     calls: list[int] = []
     count = 200 if evicting() else 2000  # each eviction replays all of them

@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -28,6 +29,7 @@ mixed = st.recursive(
 dates = st.dates() | st.datetimes(timezones=st.timezones())
 
 
+@pytest.mark.bad_input("B3", "B9", "B12")
 @given(trees)
 def test_a_tree_comes_back_exactly(tree: Any) -> None:
     text = encode(tree)
@@ -37,6 +39,7 @@ def test_a_tree_comes_back_exactly(tree: Any) -> None:
     text.encode()
 
 
+@pytest.mark.bad_input("B2", "B5", "B10", "B11")
 @given(mixed)
 def test_any_value_is_kept_the_same_for_ever_or_refused_by_the_codec(value: Any) -> None:
     try:

@@ -182,6 +182,7 @@ async def async_generator(n: int) -> Any:
     yield n
 
 
+@pytest.mark.bad_input("B25")
 @pytest.mark.parametrize(
     ("fn", "why"),
     [
@@ -204,6 +205,7 @@ def test_what_is_no_function_of_its_own_is_refused(fn: Any, why: str) -> None:
             decorator(fn)
 
 
+@pytest.mark.bad_input("B25")
 def test_a_plain_function_is_no_workflow() -> None:
     with pytest.raises(DefinitionError, match="use @task"):
         App().workflow(charge)  # type: ignore[arg-type]
@@ -225,6 +227,7 @@ def test_a_function_inside_of_another_may_be_one_even_with_a_parameter_self() ->
 # names
 
 
+@pytest.mark.bad_input("B44")
 def test_the_same_function_made_again_takes_its_own_place() -> None:
     app = App()
 
@@ -238,6 +241,7 @@ def test_the_same_function_made_again_takes_its_own_place() -> None:
     assert app.definition("inner") is second
 
 
+@pytest.mark.bad_input("B44")
 def test_another_function_of_the_same_name_is_refused_with_both_places() -> None:
     app = App()
     first = app.task(name="charge")(coroutine)
@@ -250,6 +254,7 @@ def test_another_function_of_the_same_name_is_refused_with_both_places() -> None
         app.task(name="charge")(functools.partial(charge, "o"))
 
 
+@pytest.mark.bad_input("B44")
 def test_two_partials_of_one_name_are_two() -> None:
     app = App()
     app.task(name="p")(functools.partial(charge, "o"))

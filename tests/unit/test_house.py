@@ -144,6 +144,7 @@ def test_one_file_of_a_room_reads_the_clock(module: str) -> None:
     assert not found
 
 
+@pytest.mark.bad_input("B23")
 @pytest.mark.parametrize("module", MODULES)
 def test_nothing_is_ever_unpickled(module: str) -> None:
     pickles = {"pickle", "_pickle", "cPickle", "cloudpickle", "dill", "marshal", "shelve"}

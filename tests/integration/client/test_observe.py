@@ -163,6 +163,7 @@ def test_every_verb_takes_the_id_the_uuid_and_its_text(verbs: Any, checkout: Che
             assert verbs.resume(way).status == "pending"
 
 
+@pytest.mark.bad_input("B22")
 def test_a_run_that_cannot_be_decoded_is_still_listed(
     verbs: Any, checkout: Checkout, db: psycopg.Connection[Any]
 ) -> None:

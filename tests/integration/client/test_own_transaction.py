@@ -17,6 +17,7 @@ from flowgen.client.sync import Client
 Checkout = flowgen.Workflow[..., Any, str]
 
 
+@pytest.mark.bad_input("B53")
 def test_the_run_is_there_when_the_transaction_commits_and_not_before(
     client: Client, checkout: Checkout, flowgen_database: str
 ) -> None:
@@ -30,6 +31,7 @@ def test_the_run_is_there_when_the_transaction_commits_and_not_before(
         assert client.get("x") == run
 
 
+@pytest.mark.bad_input("B53")
 def test_the_run_is_gone_when_the_transaction_rolls_back(
     client: Client, checkout: Checkout, flowgen_database: str
 ) -> None:
@@ -40,6 +42,7 @@ def test_the_run_is_gone_when_the_transaction_rolls_back(
     assert client.count() == 0
 
 
+@pytest.mark.bad_input("B53")
 def test_a_savepoint_of_the_caller_decides_too(client: Client, checkout: Checkout, flowgen_database: str) -> None:
     with psycopg.connect(flowgen_database) as conn, conn.transaction():
         client.start(checkout.call("kept"), conn=conn)
@@ -48,6 +51,7 @@ def test_a_savepoint_of_the_caller_decides_too(client: Client, checkout: Checkou
     assert [run.input for run in client.list()] == [{"order_id": "kept"}]
 
 
+@pytest.mark.bad_input("B53")
 def test_a_refused_start_leaves_the_callers_transaction_usable(
     client: Client, checkout: Checkout, flowgen_database: str
 ) -> None:
@@ -59,6 +63,7 @@ def test_a_refused_start_leaves_the_callers_transaction_usable(
     assert client.count() == 2
 
 
+@pytest.mark.bad_input("B53")
 def test_the_callers_factories_adapters_and_autocommit_change_nothing(
     client: Client, checkout: Checkout, flowgen_database: str
 ) -> None:
@@ -70,6 +75,7 @@ def test_the_callers_factories_adapters_and_autocommit_change_nothing(
         assert client.get("x").uuid == runs[0].uuid
 
 
+@pytest.mark.bad_input("B53")
 def test_an_aborted_transaction_is_told_and_nothing_is_started(
     client: Client, checkout: Checkout, flowgen_database: str
 ) -> None:
@@ -97,6 +103,7 @@ def test_an_argument_named_conn_belongs_to_the_function(client: Client, app: flo
     assert client.start(dial, conn="line 1").input == {"conn": "line 1"}
 
 
+@pytest.mark.bad_input("B53")
 def test_the_async_client_takes_an_async_connection(
     flowgen_database: str, app: flowgen.App, checkout: Checkout
 ) -> None:

@@ -146,6 +146,7 @@ Ids = TypeAliasType("Ids", list[UUID])
 U = UUID(int=7)
 
 
+@pytest.mark.bad_input("B3", "B7", "B9", "B12", "B24")
 @pytest.mark.parametrize(
     "value",
     [
@@ -186,6 +187,7 @@ def test_plain_values_come_back_exactly(value: object) -> None:
     assert decode(text.encode()) == value
 
 
+@pytest.mark.bad_input("B6", "B10", "B11", "B13")
 @pytest.mark.parametrize(
     ("value", "annotation"),
     [
@@ -287,6 +289,7 @@ def test_stored_forms_are_readable() -> None:
     assert encode("a\0b") == '"a\u24000b"'
 
 
+@pytest.mark.bad_input("B1", "B2", "B5", "B6", "B11", "B13")
 @pytest.mark.parametrize(
     ("value", "path", "reason"),
     [
@@ -325,11 +328,13 @@ def test_what_cannot_be_stored_is_refused_with_its_path(value: object, path: str
     assert reason in message
 
 
+@pytest.mark.bad_input("B1")
 def test_a_socket_is_refused() -> None:
     with socket.socket() as opened, pytest.raises(CodecError, match="found socket.socket, which has no JSON form"):
         encode(opened)
 
 
+@pytest.mark.bad_input("B8")
 def test_an_integer_of_4300_digits_is_kept_and_a_longer_one_refused() -> None:
     longest = 10 ** (sys.get_int_max_str_digits() - 1)
     assert decode(encode(longest)) == longest
@@ -340,6 +345,7 @@ def test_an_integer_of_4300_digits_is_kept_and_a_longer_one_refused() -> None:
         decode("1" * 5000)
 
 
+@pytest.mark.bad_input("B14")
 @pytest.mark.parametrize("make", [lambda inner: [inner], lambda inner: {"a": inner}, lambda inner: (inner,)])
 def test_a_value_at_the_greatest_depth_is_kept_and_a_deeper_one_refused(make: Any) -> None:
     value = make(1)
@@ -356,6 +362,7 @@ def test_a_value_at_the_greatest_depth_is_kept_and_a_deeper_one_refused(make: An
         value = value["a"] if isinstance(value, dict) else value[0]
 
 
+@pytest.mark.bad_input("B14")
 def test_a_deep_tree_of_records_is_refused() -> None:
     for count in (250, 5000):
         order = Order(U, [])
@@ -367,6 +374,7 @@ def test_a_deep_tree_of_records_is_refused() -> None:
             order = order.parent
 
 
+@pytest.mark.bad_input("B15")
 def test_circular_values_are_refused() -> None:
     items: list[Any] = []
     items.append(items)
@@ -379,11 +387,13 @@ def test_circular_values_are_refused() -> None:
             encode(value)
 
 
+@pytest.mark.bad_input("B14", "B22")
 def test_deep_text_is_an_error_of_ours() -> None:
     with pytest.raises(CodecError, match="too deep"):
         decode("[" * 200_000 + "]" * 200_000)
 
 
+@pytest.mark.bad_input("B10", "B11")
 @pytest.mark.parametrize(
     ("value", "annotation", "message"),
     [
@@ -436,6 +446,7 @@ def test_a_value_of_another_type_than_annotated_is_refused(value: object, annota
         encode(value, annotation)
 
 
+@pytest.mark.bad_input("B13", "B22")
 @pytest.mark.parametrize(
     ("text", "annotation", "message"),
     [
@@ -502,6 +513,7 @@ def test_annotations_of_a_class_that_cannot_be_resolved_are_told() -> None:
         encode(Lost(1), Lost)
 
 
+@pytest.mark.bad_input("B42")
 def test_a_value_is_handed_out_fresh() -> None:
     text = encode({"a": [1]})
     first, second = decode(text), decode(text)
@@ -509,6 +521,7 @@ def test_a_value_is_handed_out_fresh() -> None:
     assert second == {"a": [1]}
 
 
+@pytest.mark.bad_input("B20")
 def test_later_mutation_is_not_stored() -> None:
     value = {"a": [1]}
     text = encode(value)
@@ -516,6 +529,7 @@ def test_later_mutation_is_not_stored() -> None:
     assert decode(text) == {"a": [1]}
 
 
+@pytest.mark.bad_input("B10")
 def test_what_is_unannotated_is_the_same_on_every_replay() -> None:
     for value in ((1, (2, 3)), Point(1, 2.0), Item("a", Decimal(1)), Level.LOW, Shouty("x"), {"k": Size.BIG}, [U]):
         live = decode(encode(value))
@@ -547,6 +561,7 @@ def test_records_of_older_code_are_read_by_the_class_that_they_fit_best() -> Non
     assert decode('{"x":1,"y":2}', Left | Wide) == Wide(1, 2)
 
 
+@pytest.mark.bad_input("B21")
 def test_a_registered_hook_stores_a_type_of_the_users() -> None:
     class Coin(Money):
         pass
@@ -560,6 +575,7 @@ def test_a_registered_hook_stores_a_type_of_the_users() -> None:
         decode("[{}]", list[Coin])
 
 
+@pytest.mark.bad_input("B21")
 def test_a_hook_that_gives_what_is_no_json_is_refused() -> None:
     class Bad:
         pass
@@ -620,6 +636,7 @@ def test_escapes_written_by_others_are_read() -> None:
     assert decode('"\u2400x"') == "\u2400x"
 
 
+@pytest.mark.bad_input("B16")
 def test_a_text_warns_over_one_size_and_is_refused_over_another() -> None:
     assert not check_size("x" * 10, what="input", warn=10, limit=20)
     assert check_size("x" * 11, what="input", warn=10, limit=20)

@@ -210,6 +210,7 @@ def test_options_are_added_to_each_other() -> None:
     assert (wait.options.timeout, wait.options.on_timeout) == (timedelta(minutes=1), "abandon")
 
 
+@pytest.mark.bad_input("B50")
 @pytest.mark.parametrize(
     "make",
     [
@@ -234,6 +235,7 @@ def test_an_option_that_makes_no_sense_is_refused_where_it_is_given(make: Callab
         make()
 
 
+@pytest.mark.bad_input("B51")
 @pytest.mark.parametrize("fn", [checkout, later, poll, helper])
 def test_a_flow_is_not_a_step(fn: Any) -> None:
     with pytest.raises(DefinitionError, match=r"Invoke.*(yield from|await)"):
@@ -242,6 +244,7 @@ def test_a_flow_is_not_a_step(fn: Any) -> None:
         Transaction(fn, 1)
 
 
+@pytest.mark.bad_input("B51")
 def test_an_async_generator_is_not_a_step() -> None:
     async def endless() -> Any:
         yield 1
@@ -288,6 +291,7 @@ def test_equal_sleeps_are_those_of_equal_length_or_end(one: Sleep, other: Sleep)
     assert hash(one) == hash(other)
 
 
+@pytest.mark.bad_input("B49")
 @pytest.mark.parametrize(
     "make",
     [

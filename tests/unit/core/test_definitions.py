@@ -118,6 +118,7 @@ def test_a_call_by_name_takes_any_argument_name() -> None:
 NOON = datetime(2030, 1, 1, 12, tzinfo=UTC)
 
 
+@pytest.mark.bad_input("B4")
 @pytest.mark.parametrize(
     "make",
     [

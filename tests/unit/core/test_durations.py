@@ -37,6 +37,7 @@ def test_a_timedelta_a_number_of_seconds_and_a_text_are_durations(written: objec
     assert as_timedelta(written) == timedelta(seconds=seconds)  # type: ignore[arg-type]
 
 
+@pytest.mark.bad_input("B49")
 @pytest.mark.parametrize(
     "wrong",
     [

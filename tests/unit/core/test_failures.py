@@ -58,11 +58,13 @@ class TwoArguments(Exception):
         super().__init__(first)
 
 
+@pytest.mark.bad_input("B19")
 @pytest.mark.parametrize("error", [StrRaises(), NotText(), TwoArguments(1, 2), ValueError(StrRaises())])
 def test_an_error_that_cannot_be_shown_still_tells_its_type(error: Exception) -> None:
     assert stored(caught(error)).type == type(error).__name__
 
 
+@pytest.mark.bad_input("B19")
 def test_a_cycle_of_causes_ends() -> None:
     first, second = ValueError("first"), KeyError("second")
     first.__cause__, second.__cause__ = second, first
@@ -71,6 +73,7 @@ def test_a_cycle_of_causes_ends() -> None:
     assert "second" in failure.traceback
 
 
+@pytest.mark.bad_input("B19")
 def test_a_group_tells_what_it_holds() -> None:
     inner = ExceptionGroup("inner", [KeyError("k")])
     failure = stored(caught(ExceptionGroup("outer", [ValueError("v"), inner])))
@@ -85,6 +88,7 @@ def test_a_group_tells_what_it_holds() -> None:
     ]
 
 
+@pytest.mark.bad_input("B18", "B19")
 def test_a_wide_and_deep_group_is_cut() -> None:
     error = ExceptionGroup("one", [ExceptionGroup("g", [ValueError("x" * 10_000)] * 300)])
     wide = stored(error).details["exceptions"][0]["exceptions"]
@@ -106,6 +110,7 @@ def test_notes_are_details() -> None:
     assert stored(error).details == {}
 
 
+@pytest.mark.bad_input("B18")
 def test_an_enormous_message_is_cut_and_says_how_much_is_missing() -> None:
     failure = stored(caught(ValueError("x" * 1_000_000)), limit=1000)
     assert failure.message == "x" * 1000 + "...999000 bytes dropped"
@@ -119,6 +124,7 @@ def test_a_cut_never_splits_a_character() -> None:
     assert "dropped" in failure.message
 
 
+@pytest.mark.bad_input("B18")
 def test_an_endless_recursion_has_a_short_traceback() -> None:
     def deeper() -> None:
         deeper()
@@ -128,6 +134,7 @@ def test_an_endless_recursion_has_a_short_traceback() -> None:
     assert len(stored(raised.value).traceback) < 70_000
 
 
+@pytest.mark.bad_input("B4", "B5")
 def test_nul_and_surrogates_become_visible_escapes() -> None:
     failure = stored(caught(ValueError("a\0b\udc80c")))
     assert failure.message == "a\\x00b\\udc80c"

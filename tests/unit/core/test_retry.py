@@ -64,6 +64,7 @@ def test_attempts_count_from_one() -> None:
         delay(Retry(), 0, "")
 
 
+@pytest.mark.bad_input("B50")
 @pytest.mark.parametrize(
     "options",
     [

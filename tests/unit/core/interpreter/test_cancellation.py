@@ -110,6 +110,7 @@ def test_except_exception_does_not_catch_it() -> None:
     assert bench.finish == CancelledRun(None)
 
 
+@pytest.mark.bad_input("B34")
 def test_swallowed_it_still_ends_as_cancelled() -> None:
     def handler() -> Flow[Any]:
         try:
@@ -124,6 +125,7 @@ def test_swallowed_it_still_ends_as_cancelled() -> None:
     assert bench.finish == CancelledRun("enough")
 
 
+@pytest.mark.bad_input("B34")
 def test_a_handler_that_never_stops_is_closed() -> None:
     def stubborn() -> Flow[Any]:
         while True:

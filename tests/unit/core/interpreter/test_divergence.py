@@ -53,6 +53,7 @@ def parked(bench: Bench, changed: Any, **options: Any) -> Parked:
     return decision.finish
 
 
+@pytest.mark.bad_input("B41")
 def test_another_target_is_one(bench: Bench) -> None:
     def changed() -> Flow[Any]:
         yield Step(charge, "o")
@@ -66,6 +67,7 @@ def test_another_target_is_one(bench: Bench) -> None:
     assert "  -    2  step ship as 'ship'    (recorded)" in said
 
 
+@pytest.mark.bad_input("B41")
 def test_another_kind_is_one(bench: Bench) -> None:
     def changed() -> Flow[Any]:
         yield Step(charge, "o")
@@ -74,6 +76,7 @@ def test_another_kind_is_one(bench: Bench) -> None:
     assert "sleep as 'ship'" in parked(bench, changed).detail
 
 
+@pytest.mark.bad_input("B41")
 def test_another_order_is_one(bench: Bench) -> None:
     def changed() -> Flow[Any]:
         yield Step(ship, "o")
@@ -82,6 +85,7 @@ def test_another_order_is_one(bench: Bench) -> None:
     parked(bench, changed)
 
 
+@pytest.mark.bad_input("B41")
 def test_a_recorded_command_that_is_never_asked_for_is_one(bench: Bench) -> None:
     def changed() -> Flow[Any]:
         return (yield Step(charge, "o"))
@@ -103,6 +107,7 @@ def test_one_in_a_branch_is_shown_beside_the_nearest(bench: Bench) -> None:
     assert "test_divergence.py:" in said
 
 
+@pytest.mark.bad_input("B41")
 def test_other_arguments_are_a_warning_and_the_outcome_is_used(bench: Bench) -> None:
     def changed() -> Flow[Any]:
         first = yield Step(charge, "other")
@@ -113,6 +118,7 @@ def test_other_arguments_are_a_warning_and_the_outcome_is_used(bench: Bench) -> 
     assert "charge was recorded with other arguments than Step(charge, 'other') at" in decision.warnings[0]
 
 
+@pytest.mark.bad_input("B41")
 def test_other_arguments_are_one_when_determinism_is_strict(bench: Bench) -> None:
     def changed() -> Flow[Any]:
         yield Step(charge, "other")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
+
 from flowgen.core.commands import Flow, Gather, Now, Scope, Sleep, Step
 
 from .running import begun, gives, keys, workflow
@@ -20,6 +22,7 @@ def run(fn: Any) -> list[str]:
     return keys(bench)
 
 
+@pytest.mark.bad_input("B32")
 def test_automatic_names_are_numbered() -> None:
     def handler() -> Flow[Any]:
         for _ in range(3):
@@ -30,6 +33,7 @@ def test_automatic_names_are_numbered() -> None:
     assert run(handler) == ["charge", "charge#2", "charge#3", "sleep", "now"]
 
 
+@pytest.mark.bad_input("B31")
 def test_the_same_value_yielded_twice_is_two_commands() -> None:
     def handler() -> Flow[Any]:
         step = Step(charge, "a")

@@ -36,6 +36,7 @@ class Broken:
         raise RuntimeError("no")
 
 
+@pytest.mark.bad_input("B29")
 @pytest.mark.parametrize(
     ("make", "hint"),
     [
@@ -93,6 +94,7 @@ def test_a_command_of_the_authors_own_is_refused() -> None:
 
 
 class TestNamesGivenTwice:
+    @pytest.mark.bad_input("B32")
     def test_two_explicit_ones(self) -> None:
         def handler() -> Flow[Any]:
             yield Step(charge, "a").opts(name="x")
@@ -107,6 +109,7 @@ class TestNamesGivenTwice:
         assert keys(bench) == ["x"]
         assert replayed(bench)[1].finish == bench.finish
 
+    @pytest.mark.bad_input("B32")
     def test_one_that_is_taken_by_an_automatic_name(self) -> None:
         def handler() -> Flow[Any]:
             yield Step(charge, "a")
@@ -130,6 +133,7 @@ def test_wrong_arguments_are_told_at_the_yield() -> None:
     assert "test_mistakes.py:" in notes[0]
 
 
+@pytest.mark.bad_input("B26")
 def test_a_handler_that_returns_before_its_first_yield_completes() -> None:
     def handler() -> Flow[Any]:
         return 7
@@ -151,6 +155,7 @@ def test_a_handler_that_raises_before_its_first_yield_fails() -> None:
     assert isinstance(bench.execution.error, ValueError)
 
 
+@pytest.mark.bad_input("B36")
 def test_stop_iteration_inside_is_the_authors_error_and_no_success() -> None:
     def handler() -> Flow[Any]:
         next(iter([]))
@@ -161,6 +166,7 @@ def test_stop_iteration_inside_is_the_authors_error_and_no_success() -> None:
     assert bench.finish.failure.type == "RuntimeError"
 
 
+@pytest.mark.bad_input("B39")
 @pytest.mark.parametrize("error", [SystemExit, GeneratorExit, MemoryError])
 def test_any_error_of_the_body_fails_the_run_only(error: type[BaseException]) -> None:
     def handler() -> Flow[Any]:
@@ -172,6 +178,7 @@ def test_any_error_of_the_body_fails_the_run_only(error: type[BaseException]) ->
     assert bench.finish.failure.type == error.__name__
 
 
+@pytest.mark.bad_input("B39")
 def test_a_keyboard_interrupt_is_not_the_runs() -> None:
     def handler() -> Flow[Any]:
         raise KeyboardInterrupt
@@ -181,6 +188,7 @@ def test_a_keyboard_interrupt_is_not_the_runs() -> None:
         begun(handler)
 
 
+@pytest.mark.bad_input("B38")
 def test_recursion_thousands_deep_fails_the_run() -> None:
     def deeper(n: int) -> Flow[Any]:
         yield Sleep(0)
@@ -212,6 +220,7 @@ def test_recursion_hundreds_deep_works() -> None:
     assert result(bench) == "ch"
 
 
+@pytest.mark.bad_input("B37")
 def test_a_handler_that_drives_itself_is_told_so() -> None:
     flows: list[Any] = []
 
@@ -229,6 +238,7 @@ def test_a_handler_that_drives_itself_is_told_so() -> None:
     assert result(begun(handler)) == "generator already executing"
 
 
+@pytest.mark.bad_input("B35")
 def test_yields_in_finally_do_not_keep_a_handler_from_being_closed() -> None:
     ended: list[str] = []
 
@@ -252,6 +262,7 @@ def test_yields_in_finally_do_not_keep_a_handler_from_being_closed() -> None:
     gc.collect()
 
 
+@pytest.mark.bad_input("B35")
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # Python says it once more
 def test_a_handler_that_swallows_generator_exit_is_reported() -> None:
     def handler() -> Flow[Any]:
@@ -278,6 +289,7 @@ def test_asyncio_in_a_handler_is_told_what_to_use() -> None:
 
 
 class TestInput:
+    @pytest.mark.bad_input("B45")
     def test_that_does_not_fit_fails_the_run(self) -> None:
         def handler(n: int) -> Flow[Any]:
             yield Sleep(n)
@@ -331,6 +343,7 @@ class TestWrappers:
             begun(self.wrapped(wrapper))
 
 
+@pytest.mark.bad_input("B1")
 def test_a_result_that_cannot_be_stored_fails_the_run() -> None:
     def handler() -> Flow[Any]:
         yield Sleep(0)

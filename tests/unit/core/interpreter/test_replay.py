@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import attrs
+import pytest
 
 import flowgen
 from flowgen.core.commands import Flow, Gather, Now, Sleep, Step
@@ -37,6 +38,7 @@ def test_each_prefix_of_a_history_leads_to_the_same_end() -> None:
     assert replayed(bench)[1].finish == bench.finish
 
 
+@pytest.mark.bad_input("B42")
 def test_each_send_is_a_fresh_value() -> None:
     def handler() -> Flow[Any]:
         got = yield Step(work, "a")

@@ -5,6 +5,8 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Any
 
+import pytest
+
 from flowgen.core.commands import Flow, Gather, Sleep
 from flowgen.testing.bench import BEGINNING
 
@@ -35,6 +37,7 @@ def test_a_replay_does_not_move_it() -> None:
     assert (decision.hang_up.due_at, decision.hang_up.messages) == (BEGINNING + timedelta(seconds=10), 0)
 
 
+@pytest.mark.bad_input("B49")
 def test_zero_and_the_past_wake_at_once_but_are_recorded() -> None:
     def handler() -> Flow[Any]:
         yield Sleep(0)
