@@ -28,7 +28,7 @@ def main() -> int:
     if given.bug or given.bugs:
         from tests.chaos import bugs
 
-        return bugs.run(sorted(bugs.BUGS, key=lambda name: int(name[1:])) if given.bugs else [given.bug], given.folder)
+        return bugs.run(list(bugs.BUGS) if given.bugs else [given.bug], given.folder, given.report)
     plans = [Plan.load(Path(given.plan))] if given.plan else [make(seed, _size(given)) for seed in _seeds(given)]
     reports: list[dict[str, Any]] = []
     good = True
@@ -40,7 +40,9 @@ def main() -> int:
         reports.append(said)
         _tell(outcome, said)
         good = good and outcome.holds
-        report.save(reports, folder, Path(given.report) if given.report else None)
+        report.save(folder / "chaos-report.md", seeds=reports)
+        if given.report:
+            report.save(Path(given.report), seeds=reports)
         if outcome.holds and not given.folder and not given.keep:
             shutil.rmtree(folder)
         else:

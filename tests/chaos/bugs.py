@@ -19,9 +19,9 @@ from typing import Any
 
 import attrs
 
+from tests.chaos import report
 from tests.chaos.harness import Harness
 from tests.chaos.plan import Size, make
-from tests.chaos.report import bug_table
 from tests.chaos.store import Store
 
 SEED = 11
@@ -78,7 +78,7 @@ NONE = Size(
     runs=60, workers=0, stops=0, postgres=0, terminates=0, backends=0, acks=0, resets=0, blackholes=0, supervisors=0,
     poison=0, gap=1.0,
 )  # fmt: skip
-STOPS = attrs.evolve(NONE, stops=8, runs=100, flows={"slow": 1.0})
+STOPS = attrs.evolve(NONE, stops=12, stopped=0.5, runs=100, flows={"slow": 1.0})
 
 
 @attrs.frozen
@@ -121,11 +121,12 @@ BUGS: dict[str, Bug] = {
         _unfenced(NOTHING),
     ),
     "M4": Bug(
-        "a start is acknowledged before its commit", ("I1",), _size(runs=150, postgres=4, flows={"lone": 1.0})
+        "a start is acknowledged before its commit", ("I1",),
+        _size(runs=300, postgres=4, gap=2.5, outage=0.2, flows={"lone": 1.0}),
     ),
     "M5": Bug("due times by the worker's clock", ("I9",), _size(workers=2, flows={"nap": 1.0, "tidy": 1.0})),
     "M6": Bug("due times computed anew on replay", ("I9",), _size(workers=2, flows={"nap": 1.0}), cache=0),
-    "M7": Bug("no sweep of sessions that are over", ("I2", "I16"), _size(workers=4, flows=SLOW)),
+    "M7": Bug("no sweep of sessions that are over", ("I2", "I16"), _size(workers=8, flows=SLOW)),
     "M8": Bug(
         "woken by NOTIFY only", ("I2",),
         _size(terminates=5, hit="heartbeat", flows={"nap": 1.0, "linear": 1.0, "tidy": 1.0}),
@@ -196,7 +197,7 @@ def _row(name: str, bug: Bug, caught: list[str], right: bool, began: float) -> d
     }  # fmt: skip
 
 
-def run(names: list[str], folder: str | None) -> int:
+def run(names: list[str], folder: str | None, markdown: str | None) -> int:
     """Each of these, with a table at the end. 1 when one was not caught by the invariant that is to catch it."""
     place = Path(folder) if folder else Path(tempfile.mkdtemp(prefix="flowgen-chaos-bugs-"))
     rows = []
@@ -205,6 +206,8 @@ def run(names: list[str], folder: str | None) -> int:
         rows.append(row)
         how = "caught" if row["right"] else "NOT CAUGHT"
         print(f"{name} {how} by {', '.join(row['caught by']) or 'nothing'} in {row['seconds']} s", flush=True)
-    print("\n".join(bug_table(rows)))
+    print("\n".join(report.bug_table(rows)))
+    if markdown:
+        report.save(Path(markdown), bugs=rows)
     print(f"everything is in {place}")
     return 0 if all(row["right"] for row in rows) else 1

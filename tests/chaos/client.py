@@ -86,8 +86,8 @@ def main() -> None:
     url, plan_path, said_path = sys.argv[1:]
     assert more_flows.app is app
     plan = Plan.load(Path(plan_path))
-    said = os.open(said_path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
     client = Client(url)
+    said = os.open(said_path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
     began = time.monotonic()
     for start in plan.starts:
         threading.Event().wait(max(0.0, began + start.at - time.monotonic()))

@@ -152,6 +152,7 @@ class Harness:
             log=self.folder / "client.log", **self._environ,
         )  # fmt: skip
         try:
+            self._monkey.tend(began + 15, said.exists)
             self._attack(began)
             self._monkey.tend(began + self._limit, lambda: client.poll() is not None)
         finally:

@@ -92,9 +92,9 @@ def odd(n: int) -> Flow[dict[str, Any]]:
 
 @app.workflow
 def slow(n: int) -> Flow[int]:
-    """Functions that take nearly as long as a lease."""
-    yield from see("draw", Step(bodies.draw, 1.2 + pause(n, "slow", 0.6)))
-    return int((yield from see("add", Step(bodies.add, n, 6, 1.2 + pause(n, "slower", 0.6)))))
+    """Functions that take about as long as a lease."""
+    yield from see("draw", Step(bodies.draw, 1.7 + pause(n, "slow", 0.6)))
+    return int((yield from see("add", Step(bodies.add, n, 6, 1.5 + pause(n, "slower", 0.6)))))
 
 
 @app.workflow

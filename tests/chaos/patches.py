@@ -23,6 +23,7 @@ import psycopg
 from flowgen.client.sync import Client
 from flowgen.core.entries import Entry, EntryKind
 from flowgen.core.history import CommandState
+from flowgen.errors import DatabaseError
 from flowgen.postgres import claims, database, schedules, troubles, workers
 from flowgen.postgres.database import Begin, Commit, Script
 from flowgen.worker import committer, registration
@@ -41,7 +42,10 @@ def ack_before_commit() -> None:
     def told(self: Client, call: Any, /, **given: Any) -> Any:
         if len(sys.argv) < 2 or given:
             return start(self, call, **given)
-        conn = psycopg.connect(sys.argv[1], connect_timeout=5)
+        try:
+            conn = psycopg.connect(sys.argv[1], connect_timeout=5)
+        except psycopg.OperationalError as error:
+            raise DatabaseError(str(error), transient=True) from None
         run = start(self, call, conn=conn)
 
         def commit() -> None:

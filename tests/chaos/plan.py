@@ -118,6 +118,8 @@ class Size:
     """Seconds between two faults, on average."""
     outage: float = 2.5
     """Seconds for which a server that was killed stays away, at the most; its recovery comes on top."""
+    stopped: float = 1.0
+    """Leases for which a worker is stopped, at the most, beyond the 1.4 that it is always."""
     flows: dict[str, float] = attrs.field(factory=lambda: dict(FLOWS))
     lost: tuple[str, ...] = LOST
     """Statements of which an answer is lost."""
@@ -163,7 +165,7 @@ def _faults(dice: random.Random, size: Size) -> tuple[Fault, ...]:
     lines = 28 * size.runs / max(1.0, len(volleys) * size.gap)
     found: list[Fault] = []
     for action, many in volleys:
-        longest = {"workers": 0.8, "postgres": size.outage, "supervisor": 0.8, "stop": size.lease}
+        longest = {"workers": 0.8, "postgres": size.outage, "supervisor": 0.8, "stop": size.stopped * size.lease}
         longest["blackhole"] = 1.5 * size.lease
         down = longest.get(action, 0.0) * dice.random()
         if action == "stop":

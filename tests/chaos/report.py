@@ -179,7 +179,14 @@ def page(reports: list[dict[str, Any]], caught: list[dict[str, Any]] | None = No
                 row = " | ".join(str(times[key]) for key in ("count", "p50", "p95", "p99", "most"))
                 text.append(f"| {name} | {each['seed']} | {row} |")
     if caught:
-        text += ["", "## Seeded bugs", "", *bug_table(caught)]
+        text += [
+            "",
+            "## Seeded bugs",
+            "",
+            "`make chaos-bugs` puts each of these into the engine of the harness, and looks",
+        ]
+        text[-1] += " what catches it."
+        text += ["", *bug_table(caught)]
     return "\n".join(text).rstrip() + "\n"
 
 
@@ -202,10 +209,14 @@ def bug_table(caught: list[dict[str, Any]]) -> list[str]:
     return text
 
 
-def save(reports: list[dict[str, Any]], folder: Path, markdown: Path | None) -> None:
-    """`chaos-report.json` in the folder of the last run; with `markdown` the page, and the JSON beside it."""
-    text = json.dumps({"seeds": reports}, indent=1) + "\n"
-    (folder / "chaos-report.json").write_text(text, encoding="utf-8")
-    if markdown is not None:
-        markdown.write_text(page(reports), encoding="utf-8")
-        markdown.with_suffix(".json").write_text(text, encoding="utf-8")
+def save(
+    markdown: Path, *, seeds: list[dict[str, Any]] | None = None, bugs: list[dict[str, Any]] | None = None
+) -> None:
+    """The page, and the JSON beside it. What is not given stays as it was there."""
+    place = markdown.with_suffix(".json")
+    found = json.loads(place.read_text(encoding="utf-8")) if place.exists() else {}
+    found = {"seeds": found.get("seeds", []), "bugs": found.get("bugs", [])}
+    found |= {name: given for name, given in (("seeds", seeds), ("bugs", bugs)) if given is not None}
+    place.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+    if found["seeds"]:
+        markdown.write_text(page(found["seeds"], found["bugs"]), encoding="utf-8")

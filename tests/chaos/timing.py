@@ -186,7 +186,7 @@ def returns(evidence: Evidence) -> list[float]:
         if span.kind == "server":
             after = next((at for at in ats if at > span.until), None)
             if after is not None:
-                found.append(after - span.until)
+                found.append(max(0.0, after - span.until - evidence.outage(span.until, after)))
     return found
 
 

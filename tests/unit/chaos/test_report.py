@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from tests.chaos import checker, report
 from tests.chaos.evidence import Evidence, Kill, RunChange, Session, Span, Violation, Write
 from tests.chaos.harness import Outcome
@@ -65,3 +67,11 @@ def test_a_broken_invariant_stands_in_the_page() -> None:
 def test_the_table_of_seeded_bugs_shows_what_was_not_caught() -> None:
     bug = {"bug": "M1", "what": "no fence", "wanted": ["I11"], "seconds": 9.0, "caught by": []}
     assert "**nothing**" in report.page([report.summary(outcome(False))], [bug])
+
+
+def test_seeds_and_bugs_are_saved_one_after_the_other(tmp_path: Path) -> None:
+    page = tmp_path / "chaos-report.md"
+    report.save(page, seeds=[report.summary(outcome(False))])
+    report.save(page, bugs=[{"bug": "M1", "what": "no fence", "wanted": ["I11"], "seconds": 9.0, "caught by": ["I11"]}])
+    assert "| 1 | " in page.read_text()
+    assert "| M1 | no fence | I11 | I11 | 9 |" in page.read_text()
