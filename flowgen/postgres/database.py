@@ -351,6 +351,8 @@ async def connect_async(
 
 _TRANSIENT = ("08", "40", "53", "57", "55P03", "25006", "25P03", "25P04")
 _STANDBY = "55000"
+# A connection that was refused comes without its SQLSTATE.
+_FULL = re.compile("too many (clients|connections)|remaining connection slots|no more connections allowed")
 
 
 def redact(text: str) -> str:
@@ -363,6 +365,8 @@ def translate(error: psycopg.Error) -> DatabaseError:
     """What went wrong, once for all rooms: its SQLSTATE, and whether trying again may help."""
     sqlstate = error.sqlstate
     message = redact(str(error).strip()) or type(error).__name__
+    if sqlstate is None and _FULL.search(message):
+        sqlstate = "53300"
     if sqlstate is None:
         # no answer from the server: the connection was refused or is gone; InterfaceError: it was closed here
         transient = isinstance(error, psycopg.OperationalError | psycopg.InterfaceError)

@@ -21,6 +21,8 @@ T = TypeVar("T")
 
 _AGAIN = 1.0
 """Seconds for which the spare does, after a connection could not be had."""
+_GIVEN_UP = 5.0
+"""Seconds for which the spare does, after the connection was given up."""
 
 
 def backoff(failures: int) -> float:
@@ -73,6 +75,15 @@ class Link:
                 if not isinstance(error, DatabaseError) or self._conn.broken or self._conn.closed:
                     await self._drop()
                 raise
+
+    async def give_up(self) -> bool:
+        """Leave the connection to somebody who has none, and use the spare for a while; whether there was one."""
+        if self._spare is None or not self.open or self._lock.locked():
+            return False
+        async with self._lock:
+            await self._drop()
+        self._dial_at = monotonic() + _GIVEN_UP
+        return True
 
     @property
     def open(self) -> bool:

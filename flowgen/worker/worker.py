@@ -173,7 +173,7 @@ class Worker:
         adoption = Adoption(self.app.definitions, self._queues)
         self.runner = runner = Runner(agents, maker, adoption)
         self._committer = Committer(flush, holder, runner, lambda: self._claimer.lost_track())
-        dialler = Dialler(self.url, executor, pooler=self.settings.pooler)
+        dialler = Dialler(self.url, executor, self._links, pooler=self.settings.pooler)
         self._transactor = Transactor(
             dialler, self.schema, holder, executor, control, runner.committed, self._committer.mark
         )
