@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterable, Mapping
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from types import CodeType
-from typing import Any, Generic, Literal, ParamSpec, Self
+from typing import Any, Final, Generic, Literal, ParamSpec, Self
 
 import attrs
 from typing_extensions import TypeIs, TypeVar
@@ -255,8 +255,15 @@ def check_priority(priority: object) -> int:
     return priority
 
 
+_FIRST: Final = datetime(1, 1, 2, tzinfo=UTC)
+_LAST: Final = datetime(9999, 12, 30, tzinfo=UTC)
+"""In every time zone within the years that a datetime has: whoever reads the row may be in any."""
+
+
 def check_aware(when: object, what: str) -> datetime:
-    """An aware datetime. Raises DefinitionError for anything else."""
+    """An aware datetime of the years 1 to 9999. Raises DefinitionError for anything else."""
     if not isinstance(when, datetime) or when.tzinfo is None or when.utcoffset() is None:
         raise DefinitionError(f"{what} must be a timezone-aware datetime, not {when!r}: use datetime(..., tzinfo=UTC)")
+    if not _FIRST <= when <= _LAST:
+        raise DefinitionError(f"{what} is {when.isoformat()}: give a time from {_FIRST.date()} to {_LAST.date()}")
     return when

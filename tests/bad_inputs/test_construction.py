@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta, timezone
 from typing import Any
 
 import pytest
@@ -113,6 +113,14 @@ def test_arguments_that_do_not_fit_a_known_signature_are_refused_where_they_are_
             lambda: Sleep(until=date(2026, 1, 1)),  # type: ignore[arg-type]
             f"Sleep(until=) must be a timezone-aware datetime, not datetime.date(2026, 1, 1): {AWARE}",
         ),
+        (
+            lambda: Sleep(until=datetime.max.replace(tzinfo=timezone(timedelta(hours=-5)))),
+            "Sleep(until=) is 9999-12-31T23:59:59.999999-05:00: give a time from 0001-01-02 to 9999-12-30",
+        ),
+        (
+            lambda: flowgen.call("x").opts(at=datetime.min.replace(tzinfo=UTC)),
+            "at is 0001-01-01T00:00:00+00:00: give a time from 0001-01-02 to 9999-12-30",
+        ),
     ],
 )
 def test_a_sleep_without_a_length_is_refused(make: Callable[[], object], said: str) -> None:
@@ -126,7 +134,7 @@ def test_what_is_a_length_of_time_or_an_instant_is_a_sleep() -> None:
     assert Sleep("2h") == Sleep(timedelta(hours=2))
     assert Sleep(0).duration == timedelta(0)
     assert Sleep(until=datetime(2000, 1, 1, tzinfo=UTC)).until == datetime(2000, 1, 1, tzinfo=UTC)
-    assert Sleep(until=datetime(9999, 12, 31, tzinfo=UTC))
+    assert Sleep(until=datetime(9999, 12, 30, tzinfo=UTC))
 
 
 @pytest.mark.bad_input("B50")

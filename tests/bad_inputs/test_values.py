@@ -219,3 +219,26 @@ def test_a_payload_of_more_than_a_mebibyte_is_warned_of_and_one_over_the_limit_n
         assert f"{what} is 2.0 MiB of JSON: store it elsewhere and pass a reference" in caplog.text
     progress = size + len('{"done":,"total":null}')
     assert f"its progress cannot be stored: the progress is {progress} {over}" in caplog.text
+
+
+@pytest.mark.bad_input("B13", "B49")
+def test_the_farthest_sleep_stops_no_worker_whatever_the_time_zone_of_the_database(
+    app: App, flowgen_database: str, flowgen_worker: Workers, db: Db
+) -> None:
+    @app.workflow
+    def sleeps(until: datetime) -> Flow[int]:
+        yield Sleep(until=until)
+        return 1
+
+    first, last = datetime(1, 1, 2, tzinfo=UTC), datetime(9999, 12, 30, tzinfo=UTC)
+    for zone in ("Pacific/Kiritimati", "Pacific/Pago_Pago"):
+        db.execute(f"alter database {db.info.dbname} set timezone to '{zone}'".encode())
+        worker = flowgen_worker(app, cache=0)
+        with flowgen.connect(flowgen_database, app=app) as client:
+            far = client.start_many([sleeps.call(last), sleeps.call(last).opts(at=last), sleeps.call(first)])
+            eventually(lambda far=far: far[0].refresh().status == "waiting")
+            assert far[2].result(timeout=10) == 1
+            assert far[1].refresh().due_at == last
+            client.cancel(far[0].id)
+            eventually(lambda far=far: far[0].refresh().status == "cancelled")
+        worker.stop()

@@ -152,6 +152,7 @@ def test_what_has_no_source_finds_nothing(fn: Any) -> None:
     assert find_forgotten(fn, LINES) == []
 
 
+@pytest.mark.bad_input("B30")
 def test_the_decorator_warns_at_the_line_of_the_command() -> None:
     def handler() -> Flow[None]:
         Sleep(2)
