@@ -31,6 +31,7 @@ from flowgen.worker.executor import Executor
 from flowgen.worker.heartbeat import Heartbeat
 from flowgen.worker.janitor import Janitor
 from flowgen.worker.link import Link, backoff
+from flowgen.worker.lookout import Lookout
 from flowgen.worker.making import Maker
 from flowgen.worker.ports import Agents
 from flowgen.worker.registration import Registration
@@ -207,6 +208,7 @@ class Worker:
             self._claimer.serve(),
             self._janitor.serve(),
             self._scheduler.serve(),
+            Lookout(control).serve(),
             self._news(),
             self._reregister(),
             self._hints(),
