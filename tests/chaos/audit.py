@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import random
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+from flowgen import Trace
 from flowgen.testing import replay
 from tests.chaos import more_flows
 from tests.chaos.evidence import COMPLETED, RunRow, Violation
@@ -18,14 +19,14 @@ MOST = 4000
 app = more_flows.app
 
 
-def audit(client: Any, rows: Sequence[RunRow], seed: int) -> Iterator[Violation]:
-    """What does not replay to what is stored."""
+def audit(trace: Callable[[str], Trace[Any]], rows: Sequence[RunRow], seed: int) -> Iterator[Violation]:
+    """What does not replay to what is stored; `trace` gives the history of a run."""
     known = [row for row in rows if row.name in app.definitions and row.claim and not _cannot_be_read(row)]
     for row in known if len(known) <= MOST else random.Random(seed).sample(known, MOST):
         try:
             with warnings.catch_warnings(record=True) as said:
                 warnings.simplefilter("always")
-                value = replay(app.definition(row.name), client.trace(row.run))
+                value = replay(app.definition(row.name), trace(row.run))
         except Exception as error:
             yield Violation("I18", row.run, f"{row.name} does not replay: {type(error).__name__}: {str(error)[:400]}")
             continue

@@ -168,7 +168,7 @@ class Harness:
         self._keep(evidence)
         violations = checker.check(evidence)
         with flowgen.connect(self._server.url, app=app) as looking:
-            violations["I18"] = list(audit.audit(looking, evidence.runs, self.plan.seed))
+            violations["I18"] = list(audit.audit(looking.trace, evidence.runs, self.plan.seed))
         violations["I17"] += self._checksums()
         return Outcome(
             plan=self.plan,

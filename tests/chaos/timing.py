@@ -192,7 +192,7 @@ def returns(evidence: Evidence) -> list[float]:
 
 def recovery(evidence: Evidence) -> Found:
     """I16: runs of the dead go on after the lease, work goes on when the server is back, a stop in order is quick."""
-    bound = evidence.lease + evidence.heartbeat + evidence.poll + 2 * SLACK
+    bound = evidence.lease + evidence.heartbeat + evidence.poll + SLACK
     times = [seconds for _, seconds, suspect in takeovers(evidence) if not suspect]
     if percentile(times, 0.5) > evidence.lease + evidence.poll + SLACK:
         yield Violation("I16", "", f"half of the takeovers took {percentile(times, 0.5):.2f} s or more")

@@ -10,6 +10,7 @@ from tests.chaos.harness import Harness
 from tests.chaos.plan import GATE, make
 
 
+@pytest.mark.fault("F29", "F30")
 @pytest.mark.timeout(300)
 def test_faults_of_every_kind_at_once_break_no_invariant(tmp_path: Path) -> None:
     plan = make(1, GATE)

@@ -14,7 +14,8 @@ import pytest
 
 from flowgen import Failure, StepFailed, StepTimedOut
 from tests.chaos import expected, witness
-from tests.chaos.plan import FLOWS, GATE, NIGHTLY, Plan, make
+from tests.chaos.plan import FLOWS, GATE, NIGHTLY, Fault, Plan, make
+from tests.chaos.shrink import smallest
 
 
 def planned(seed: int, **given: Any) -> Plan:
@@ -46,6 +47,19 @@ def test_a_plan_is_read_as_it_was_written(tmp_path: Path) -> None:
     plan = planned(3)
     plan.save(tmp_path / "plan.json")
     assert Plan.load(tmp_path / "plan.json") == plan
+
+
+def test_a_plan_shrinks_to_the_faults_that_it_takes() -> None:
+    faults = planned(6).faults
+    needed = {faults[3], faults[100]}
+    tried: list[int] = []
+
+    def breaks(fewer: tuple[Fault, ...]) -> bool:
+        tried.append(len(fewer))
+        return needed <= set(fewer)
+
+    assert set(smallest(faults, breaks)) == needed
+    assert len(tried) < len(faults) / 2
 
 
 def test_a_plan_starts_every_flow_and_repeats_some_ids() -> None:
