@@ -66,6 +66,10 @@ fix: setup ## Format, and mend what the linter can mend
 test: setup test-newest ## All tests; those without a server also on the newest other Python here
 	$(PY) -m pytest -n $(JOBS) --dist worksteal $(PYTEST_ARGS)
 
+.PHONY: evict
+evict: setup ## All tests with workers that drop a run's generator after every command
+	$(PY) -m pytest -n $(JOBS) --dist worksteal --flowgen-evict $(PYTEST_ARGS)
+
 .PHONY: nightly
 nightly: setup ## The tests that take long, or need pgbouncer, faketime or a small disk; what is missing is skipped
 	$(PY) -m pytest -m nightly $(PYTEST_ARGS)
