@@ -42,6 +42,7 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg.pq import TransactionStatus
 
 __all__ = [
+    "NO_WRITES",
     "Begin",
     "Commit",
     "Conclude",
@@ -351,6 +352,8 @@ async def connect_async(
 
 _TRANSIENT = ("08", "40", "53", "57", "55P03", "25006", "25P03", "25P04")
 _STANDBY = "55000"
+NO_WRITES = "25006"
+"""SQLSTATE of a server that takes no writes: another one may."""
 # A connection that was refused comes without its SQLSTATE.
 _FULL = re.compile("too many (clients|connections)|remaining connection slots|no more connections allowed")
 
@@ -377,7 +380,8 @@ def translate(error: psycopg.Error) -> DatabaseError:
         # A row of a run changed between a statement's snapshot and its lock, and was checked half old and half new.
         or (sqlstate == "23514" and error.diag.constraint_name == "run_status")
     )
-    if sqlstate == "25006" or (sqlstate == _STANDBY and "recovery" in message):
+    if sqlstate == NO_WRITES or (sqlstate == _STANDBY and "recovery" in message):
+        sqlstate = NO_WRITES
         message = f"This server takes no writes (a standby, or read only): {message}. Connect to the primary"
     elif sqlstate == "42501":
         message = f"The role of the URL lacks a right: {message}. GRANT it, or connect as the owner of the schema"

@@ -28,9 +28,10 @@ from uuid import UUID
 
 import attrs
 
+from flowgen.errors import DatabaseError
 from flowgen.failpoints import ARMED, failpoint
 from flowgen.postgres import arrays
-from flowgen.postgres.database import Op, Statement
+from flowgen.postgres.database import NO_WRITES, Op, Statement
 from flowgen.postgres.rows import Session
 from flowgen.postgres.staged import staged
 
@@ -66,12 +67,22 @@ class Lost:
 
 
 @attrs.frozen
+class Lineage:
+    """Which history of the database this is: a failover or a restore changes it."""
+
+    system_identifier: int
+    timeline: str
+    now: datetime
+
+
+@attrs.frozen
 class Registered:
     """A new session."""
 
     session: Session
     lease_until: datetime
     now: datetime
+    lineage: Lineage
 
 
 @attrs.frozen
@@ -79,15 +90,6 @@ class Beat:
     """A lease that was extended."""
 
     lease_until: datetime
-    now: datetime
-
-
-@attrs.frozen
-class Lineage:
-    """Which history of the database this is: a failover or a restore changes it."""
-
-    system_identifier: int
-    timeline: str
     now: datetime
 
 
@@ -111,13 +113,23 @@ def register(
     pid: int = 0,
     versions: Mapping[str, str] | None = None,
     previous: Lost | None = None,
+    seen: Lineage | None = None,
 ) -> Op[Registered]:
     """Begin a session. `session_id` is random and never used again; `queues` None is every queue.
 
     `previous` is the one that this process has lost: it is ended at once, and its end is no recovery of its runs.
+    `seen` is where this process was registered before. Raises DatabaseError, transient, on a primary of before.
 
     Call `claims.put_back` next: runs may be held that this worker knows.
     """
+    here = yield from lineage()
+    if seen is not None and here.system_identifier == seen.system_identifier and here.timeline < seen.timeline:
+        raise DatabaseError(
+            f"This server is on timeline {here.timeline}, and {seen.timeline} was seen: an old primary has come back "
+            "after a failover. Nothing is done on it: stop it, or let the URL lead to the new one",
+            sqlstate=NO_WRITES,
+            transient=True,
+        )
     if previous is not None:
         yield from excuse(previous)
     rows = yield Statement(
@@ -133,7 +145,7 @@ def register(
         },
     )
     epoch, lease_until, now = rows[0]
-    return Registered(Session(session_id, epoch), lease_until, now)
+    return Registered(Session(session_id, epoch), lease_until, now, here)
 
 
 def heartbeat(session: Session, lease: timedelta) -> Op[Beat | None]:

@@ -72,7 +72,8 @@ class Link:
                 with answers.awaited(self._conn, self._url, pooler=self._pooler):
                     return await database.run_async(self._conn, op, self._schema)
             except BaseException as error:
-                if not isinstance(error, DatabaseError) or self._conn.broken or self._conn.closed:
+                elsewhere = isinstance(error, DatabaseError) and error.sqlstate == database.NO_WRITES
+                if elsewhere or not isinstance(error, DatabaseError) or self._conn.broken or self._conn.closed:
                     await self._drop()
                 raise
 

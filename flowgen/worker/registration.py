@@ -7,6 +7,7 @@ process has outlived is known to be that before the next one claims anything.
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import socket
 from collections.abc import Callable, Sequence
@@ -20,7 +21,7 @@ from flowgen.errors import DatabaseError
 from flowgen.postgres import claims, schedules, workers
 from flowgen.postgres.database import Op
 from flowgen.postgres.rows import Session
-from flowgen.postgres.workers import Lost, Registered
+from flowgen.postgres.workers import Lineage, Lost, Registered
 from flowgen.worker.clock import monotonic
 from flowgen.worker.link import Link, backoff
 from flowgen.worker.scheduler import declared
@@ -28,6 +29,8 @@ from flowgen.worker.scheduler import declared
 __all__ = ["Registration"]
 
 T = TypeVar("T")
+
+_log = logging.getLogger("flowgen.worker")
 
 TRIES = 100
 """How often a worker that starts asks again for what is not answered, with pauses of up to 2 s."""
@@ -49,6 +52,7 @@ class Registration:
         self._settings = settings
         self._queues = queues
         self._on_session = on_session
+        self._seen: Lineage | None = None
         self.asked_at = 0.0
         """Monotonic seconds at which the last session was asked for."""
 
@@ -65,9 +69,11 @@ class Registration:
                 host=socket.gethostname(),
                 pid=os.getpid(),
                 previous=previous,
+                seen=self._seen,
             )
 
         registered = await self._insist(register, TRIES if previous is None else None)
+        self._seen = registered.lineage
         self._on_session(registered.session.id)
         return registered.session, registered.now
 
@@ -86,4 +92,6 @@ class Registration:
                 if not error.transient or (tries is not None and failures > tries):
                     raise
                 failures += 1
+                if failures == 1 or failures % 10 == 0:
+                    _log.warning("the database does not take this worker yet (%s); trying again", error)
                 await asyncio.sleep(backoff(failures))
