@@ -83,7 +83,8 @@ class Claimer:
         self._idle_as: UUID | None = None
         self._found = 0
         self._found_at = 0.0
-        self._unknown = False
+        self.unsure = False
+        """This session may own runs that nobody here knows."""
         self._one_by_one = 0
         """Claims of a single run that are still to come, after one that could not be read."""
         self._since: datetime | None = None
@@ -123,7 +124,7 @@ class Claimer:
             except DatabaseError as error:
                 if not error.transient:
                     raise
-                self._unknown = True
+                self.unsure = True
                 failures += 1
                 self._session.trouble(error, failures)
                 wait = backoff(failures)
@@ -148,7 +149,7 @@ class Claimer:
 
     def lost_track(self) -> None:
         """This session may own runs that nobody here knows: they are given back before the next claim."""
-        self._unknown = True
+        self.unsure = True
         self._wake.set()
 
     def room(self) -> int:
@@ -163,8 +164,8 @@ class Claimer:
         self._resting = False
         if self.stopped or self._session.fenced:
             return self._settings.poll.total_seconds()
-        if self._unknown:
-            await self._give_back()
+        if self.unsure:
+            await self.give_back()
         if self._alone_at is not None and monotonic() >= self._alone_at:
             return await self._suspect()
         room = min(BATCH, self.room(), BEHIND - self._runner.agents.committer.behind)
@@ -290,7 +291,7 @@ class Claimer:
 
     async def _unreadable(self, error: Exception, room: int) -> None:
         """The answer of a claim cannot be read: what it took is claimed one by one, and who is alone then is parked."""
-        self._unknown = True
+        self.unsure = True
         if room > 1:
             self._one_by_one = room
             return
@@ -303,17 +304,30 @@ class Claimer:
         _log.error("run %s cannot be read, and is parked: %s", run_id, error)
         await self._link.call(entries_room.flush(session, FlushBatch(updates=[parked(run_id, claim, error)])))
 
-    async def _give_back(self) -> None:
-        """After a lost answer: what this session owns and was not given is for whoever claims next."""
+    async def give_back(self) -> None:
+        """After a lost answer: what this session owns and was not given is for whoever claims next.
+
+        Until it is known to be given back this worker stays `unsure`. Raises DatabaseError, and is unsure then too.
+        """
         if self._runner.adoption.pending():
             return  # some of it may be on its way here
+        self.unsure = False  # what is lost track of from here on is looked for again
+        done = False
+        try:
+            done = await self._given_back()
+        finally:
+            self.unsure = self.unsure or not done
+
+    async def _given_back(self) -> bool:
+        """Whether nothing is left that nobody here knows. A release under an epoch that is over is refused."""
         session = await self._session.renew(self._link)
-        if session is not None:
-            owned = await self._link.call(claims.owned(session))
-            if self._runner.adoption.pending():
-                return
-            await self._link.call(claims.release(session, [run for run in owned if not self._runner.holds(run)]))
-        self._unknown = False
+        if session is None:
+            return True
+        owned = await self._link.call(claims.owned(session))
+        if self._runner.adoption.pending():
+            return False
+        unknown = [run for run in owned if not self._runner.holds(run)]
+        return await self._link.call(claims.release(session, unknown)) is not None
 
     async def _suspect(self) -> float:
         """Take a suspect when nothing else is here; until then claim nothing, so that the others end."""

@@ -31,6 +31,7 @@ from flowgen.testing.simulation.requests import Link, Request
 from flowgen.testing.simulation.threads import Clock, Executor, Timers
 from flowgen.worker.adoption import Adoption
 from flowgen.worker.attacher import Attacher
+from flowgen.worker.claimer import Claimer
 from flowgen.worker.committer import Committer
 from flowgen.worker.executor import RunningCall
 from flowgen.worker.live import LiveRun
@@ -70,9 +71,7 @@ class Worker:
         self.stopping = False
         self.alone = False
         """It has claimed a suspect, and claims nothing beside it."""
-        self.lost_track = False
-        """It may own runs that it does not know."""
-        self.claiming = self.hearing = False
+        self.claiming = self.hearing = self.gave_back = False
         self.giving_back: asyncio.Task[None] | None = None
         self.requests: list[Request] = []
 
@@ -117,7 +116,8 @@ class Worker:
         adoption = Adoption(plan.definitions, None)
         adoption.room = lambda: self.world.adopts
         self.runner = runner = Runner(agents, maker, adoption)
-        self.committer = Committer(link, self.holder, runner, self._lost_track)
+        self.claimer = Claimer(link, self.holder, clock, self.world.settings, None, runner, executor)
+        self.committer = Committer(link, self.holder, runner, self.claimer.lost_track)
         agents.committer = self.committer
         agents.attacher = self._attacher = Attacher(link, self.holder, runner, self.committer, _nothing)
         self._transactor = Transactor(
@@ -190,29 +190,20 @@ class Worker:
 
     def claim_failed(self, error: BaseException) -> None:
         self.claiming = False
-        self.lost_track = True
+        self.claimer.lost_track()
 
     def give_back(self) -> None:
-        """After a lost answer: what this session owns and was not given is for whoever claims next."""
+        """What the claimer does before it claims again."""
         self.giving_back = self.loop.agent(self._give_back())
 
     async def _give_back(self) -> None:
         try:
-            session = await self.holder.renew(cast(Any, self.link))
-            if session is not None:
-                owned = await self.link.call(claims.owned(session))
-                if self.runner.adoption.pending():
-                    return
-                unknown = [run for run in owned if not self.runner.holds(run)]
-                await self.link.call(claims.release(session, unknown))
-            self.lost_track = False
+            await self.claimer.give_back()
         except DatabaseError:
             pass
         finally:
             self.giving_back = None
-
-    def _lost_track(self) -> None:
-        self.lost_track = True
+            self.gave_back = True
 
     def heard(self, news: Sequence[Owned]) -> None:
         self.hearing = False

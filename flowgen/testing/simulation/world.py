@@ -161,12 +161,9 @@ class World:
         up = False
         for worker in self.workers:
             up |= worker.up
-            if worker.up:
-                for place in range(len(worker.loop.pauses)):
-                    found.append((worker.loop.wake, (place,)))
-            elif worker.alive:
+            if worker.alive and worker.stalled:
                 found.append((self._come_back, (worker,)))
-            elif not up or not self.choices.quiet:
+            elif not worker.alive and not (up and self.choices.quiet):
                 found.append((self._start, (worker,)))
         next_at = self._next_at(next_at)
         if next_at is not None:
@@ -194,6 +191,10 @@ class World:
             found.append((store.cancel_children, ()))
         if store.expired():
             found.append((self._sweep, ()))
+            for worker in self.workers:
+                session = worker.holder.current if worker.up and not worker.mute else None
+                if session is not None and store.leases[session.id].until < store.now:
+                    found.append((store.beat, (session,)))
         if look.paused:
             found.append((self._resume, ()))
 
@@ -201,6 +202,8 @@ class World:
         runner = worker.runner
         for job in worker.executor.jobs:
             found.append((self.calling.call if job.result is None else self.calling.returned, (worker, job)))
+        for place in range(len(worker.loop.pauses)):
+            found.append((worker.loop.wake, (place,)))
         if worker.stopping and worker.still:
             found.append((self._left, (worker,)))
         elif worker.holder.fenced:
@@ -213,11 +216,13 @@ class World:
             found.append((self.hear, (worker,)))
         if worker.stopping:
             return
-        if worker.lost_track:
-            if worker.giving_back is None and not runner.adoption.pending():
-                found.append((worker.loop.run, (worker.give_back,)))
-        elif not worker.claiming and not (worker.alone and runner.count()):
-            if look.ready:
+        unsure = worker.claimer.unsure
+        if worker.giving_back is not None or worker.claiming or (worker.alone and runner.count()):
+            return
+        if unsure and not worker.gave_back and not runner.adoption.pending():
+            found.append((worker.loop.run, (worker.give_back,)))
+        else:
+            if look.ready or (unsure and worker.gave_back):
                 found.append((self._claim, (worker, look.ready)))
             if look.suspects and not runner.count():
                 found.append((self._claim, (worker, look.suspects[:1])))
@@ -236,7 +241,8 @@ class World:
     # workers
 
     def _claim(self, worker: Worker, rows: list[Row]) -> None:
-        worker.alone = rows[0].recoveries >= SUSPECT
+        worker.gave_back = False
+        worker.alone = any(row.recoveries >= SUSPECT for row in rows)
         rows = self.store.in_order(rows)[: len(rows) - self.choices.rare(len(rows))]
         session, have = worker.holder.current, worker.runner.cache.haves()
         worker.claiming = True
@@ -251,7 +257,7 @@ class World:
 
     def _register(self, worker: Worker) -> None:
         worker.mute = False
-        worker.claiming = worker.hearing = worker.lost_track = False
+        worker.claiming = worker.hearing = False
         self.store.excuse(worker.holder.current)
         worker.holder.registered(self.store.register())
         self.tell(worker, "registers under a new session")

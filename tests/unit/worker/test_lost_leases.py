@@ -115,3 +115,22 @@ def test_a_lease_that_ends_while_a_lost_answer_is_read_back_ends_no_agent() -> N
     world.run()
     assert world.root.status == Status.COMPLETED
     world.close()
+
+
+def test_a_run_that_was_claimed_unheard_is_given_back_though_the_epoch_moves_on() -> None:
+    world = world_of(of_steps)
+    worker = world.workers[0]
+    go_on(world, lambda: asks_for(world, "claim"))
+    claim = asks_for(world, "claim")
+    assert claim is not None
+    claim.carry_out()
+    worker.requests.remove(claim)
+    worker.loop.run(lambda: claim.fail(lost_connection()))
+    go_on(world, lambda: asks_for(world, "release"))
+    worker.loop.run(lambda: worker.loop.agent(worker.holder.renew(worker.link)))  # as after another lost answer
+    renewal = asks_for(world, "resolve_unknown")
+    assert renewal is not None
+    world.server.serve(worker, renewal)
+    world.run()
+    assert world.root.status == Status.COMPLETED
+    world.close()
