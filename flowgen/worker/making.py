@@ -28,9 +28,9 @@ from flowgen.errors import CodecError
 from flowgen.postgres.rows import ClaimedRun, NewRun, ScheduleChange
 from flowgen.worker.live import LiveRun
 
-__all__ = ["Maker"]
+__all__ = ["NEAR", "Maker"]
 
-_NEAR = MAX_DEPTH - 8
+NEAR = MAX_DEPTH - 8
 """From this depth on the names of the runs above are told, to show what goes round in circles."""
 _LEVELS = {
     "debug": logging.DEBUG,
@@ -133,7 +133,7 @@ class Maker:
             root_id=parent.root_id,
             depth=0 if detached else parent.depth + 1,
             detached=detached,
-            trigger=_invoked_by(parent.name, (*_lineage(parent), parent.name) if parent.depth >= _NEAR else ()),
+            trigger=_invoked_by(parent.name, (*_lineage(parent), parent.name) if parent.depth >= NEAR else ()),
         )
 
     def schedule(self, request: ScheduleRequest) -> ScheduleChange:
@@ -168,7 +168,7 @@ def _invoked_by(name: str, lineage: tuple[str, ...]) -> str:
 
 def _lineage(claimed: ClaimedRun) -> tuple[str, ...]:
     """Names of the runs above, as its trigger tells them: a run that is nowhere near the greatest depth has none."""
-    if claimed.depth <= _NEAR or claimed.trigger is None:
+    if claimed.depth <= NEAR or claimed.trigger is None:
         return ()
     found = json.loads(claimed.trigger).get("lineage")
     return tuple(map(str, found)) if isinstance(found, list) else ()

@@ -11,7 +11,9 @@ import flowgen
 from flowgen import App, Flow, Gather, Invoke, RunFailed, Sleep, Start, Step, Wait
 from flowgen.client.queries import RunQuery
 from flowgen.client.sync import Client
+from flowgen.core.semantics import children
 from flowgen.testing.workers import Workers
+from flowgen.worker import making
 from tests.waiting import eventually
 
 
@@ -20,38 +22,39 @@ def child(n: int) -> int:
 
 
 @pytest.mark.bad_input("B46")
-def test_a_recursion_of_children_without_an_end_fails_at_depth_100_with_the_chain_of_names(
-    app: App, flowgen_client: Client, flowgen_worker: Workers
+def test_a_recursion_of_children_without_an_end_fails_at_the_greatest_depth_with_the_chain_of_names(
+    app: App, flowgen_client: Client, flowgen_worker: Workers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    assert (children.MAX_DEPTH, making.NEAR) == (100, 92)
+    monkeypatch.setattr(children, "MAX_DEPTH", 20)
+    monkeypatch.setattr(making, "NEAR", 12)
+    caught: list[tuple[int, str]] = []
+
     @app.workflow
     def ping(n: int) -> Flow[int]:
-        return (yield from Invoke(pong, n + 1))
+        try:
+            return (yield from Invoke(pong, n + 1))
+        except flowgen.DefinitionError as error:
+            caught.append((n, str(error)))
+            raise
 
     @app.workflow
     def pong(n: int) -> Flow[int]:
         ref = yield from Start(ping, n + 1)
         return (yield from Wait(ref))
 
-    @app.workflow
-    def sleeves(n: int) -> Flow[str]:
-        try:
-            return (yield from Invoke(sleeves, n + 1))
-        except flowgen.DefinitionError as error:
-            return f"{n}: {error}"
-
     flowgen_worker(app)
-    one, other = flowgen_client.start(ping, 0), flowgen_client.start(sleeves, 0)
     with pytest.raises(RunFailed) as failed:
-        one.result(timeout=30)
+        flowgen_client.start(ping, 0).result(timeout=60)
     assert (
-        "DefinitionError: Invoke(pong) would be a child of depth 101, and 100 is the most: ... -> ping -> pong -> ping "
+        "DefinitionError: Invoke(pong) would be a child of depth 21, and 20 is the most: ... -> ping -> pong -> ping "
         "-> pong -> ping -> pong -> ping -> pong -> ping -> pong. Does it end? Give the recursion an end, loop "
         "instead, or use Start(...).opts(detached=True), which counts from 0"
     ) in str(failed.value)
-    caught = other.result(timeout=30)
-    assert caught.startswith("100: Invoke(sleeves) would be a child of depth 101, and 100 is the most: ... -> sleeves")
+    assert [n for n, _ in caught] == [20], "it is thrown at the yield"
+    assert caught[0][1] in str(failed.value)
     assert flowgen_client.count(RunQuery(status=["pending", "running", "waiting"])) == 0
-    assert flowgen_client.count() == 202
+    assert flowgen_client.count() == 21
 
 
 @pytest.mark.bad_input("B46")

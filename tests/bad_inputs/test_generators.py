@@ -9,7 +9,7 @@ import pytest
 
 from flowgen import App, Cancelled, Checkpoint, Context, Divergence, Flow, Now, Retry, RunCancelled, Sleep, Step, Uuid
 from flowgen.client.sync import Client
-from flowgen.core.interpreter import LONG_HISTORY
+from flowgen.core import driver, interpreter
 from flowgen.testing import drive, replay
 from flowgen.testing.workers import Workers
 from flowgen.worker import watchdog
@@ -25,7 +25,12 @@ def boom() -> None:
 
 
 @pytest.mark.bad_input("B17")
-def test_a_very_long_history_is_warned_of_with_its_length_and_the_cure(app: App) -> None:
+def test_a_very_long_history_is_warned_of_with_its_length_and_the_cure(
+    app: App, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert interpreter.LONG_HISTORY == 10_000
+    monkeypatch.setattr(interpreter, "LONG_HISTORY", 1000)
+
     @app.workflow
     def long(count: int) -> Flow[int]:
         for _ in range(count):
@@ -40,10 +45,10 @@ def test_a_very_long_history_is_warned_of_with_its_length_and_the_cure(app: App)
         return count
 
     with pytest.warns(UserWarning, match="entries are in its history, and each start") as told:
-        assert drive(long.call(2 * LONG_HISTORY)).result == 2 * LONG_HISTORY
-    assert [str(each.message).split()[0] for each in told] == ["10000", "20000"]
+        assert drive(long.call(2500)).result == 2500
+    assert [str(each.message).split()[0] for each in told] == ["1000", "2000"]
     assert "save a Checkpoint with data in its loop, or go on in another run" in str(told[0].message)
-    assert drive(checkpoints.call(LONG_HISTORY // 2)).result == LONG_HISTORY // 2  # a warning would be an error
+    assert drive(checkpoints.call(600)).result == 600  # a warning would be an error
 
 
 @pytest.mark.bad_input("B26", "B31")
@@ -157,11 +162,17 @@ def test_a_handler_that_never_comes_to_its_next_yield_is_parked_as_stuck_with_it
 @pytest.mark.bad_input("B34", "B35")
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # Python says it once more
 def test_a_handler_that_swallows_everything_is_cancelled_and_closed_all_the_same(
-    app: App, flowgen_client: Client, flowgen_worker: Workers, caplog: pytest.LogCaptureFixture
+    app: App,
+    flowgen_client: Client,
+    flowgen_worker: Workers,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr(driver, "MAX_CLEANUPS", 20)
+
     @app.workflow
     def clings() -> Flow[str]:
-        for n in range(5000):
+        for n in range(500):
             try:
                 yield Now() if n else Sleep(hours=1)
             except BaseException:  # noqa: S110 - what is tested
@@ -185,7 +196,7 @@ def test_a_handler_that_swallows_everything_is_cancelled_and_closed_all_the_same
         with pytest.raises(RunCancelled, match="enough"):
             run.result(timeout=20)
         assert run.refresh().output is None
-    assert "a handler went on for 1000 commands after Cancelled was thrown in, at " in caplog.text
+    assert "a handler went on for 20 commands after Cancelled was thrown in, at " in caplog.text
     assert "it swallows Cancelled, and was closed. Let it pass: use except Exception, or raise again" in caplog.text
 
 
