@@ -1,4 +1,7 @@
-"""What holds back the server's own cleaning: claims stay bounded, and the operator is told who it is."""
+"""What holds back the server's own cleaning: claims stay bounded, and the operator is told who it is.
+
+What a claim does is counted in pages that it looks at, which no other work of the machine changes.
+"""
 
 from __future__ import annotations
 
@@ -13,13 +16,18 @@ import psycopg
 import pytest
 
 from flowgen import App
-from flowgen.postgres import holders
+from flowgen.client.sync import Client
+from flowgen.postgres import claims, holders
 from flowgen.postgres.database import Schema, run
+from flowgen.postgres.rows import RunAction, Session
 from flowgen.testing.workers import Workers
 from flowgen.worker import lookout
+from tests.integration.postgres.store import Store, change
 from tests.waiting import eventually
 
 Db = psycopg.Connection[Any]
+
+MILLION = 1_000_000
 
 
 def told(caplog: pytest.LogCaptureFixture, what: str) -> list[str]:
@@ -152,3 +160,104 @@ def test_a_long_transaction_that_takes_new_snapshots_is_no_holder(
 
 def look(db: Db) -> Any:
     return run(db, holders.oldest(), Schema())
+
+
+@pytest.fixture
+def store(flowgen_database: str) -> Iterator[Store]:
+    """Of a database that nobody vacuums."""
+    store = Store.open(flowgen_database)
+    for table in ("run", "entry", "worker"):
+        store.sql(f"ALTER TABLE {{schema}}.{table} SET (autovacuum_enabled = off)")
+    yield store
+    store.close()
+
+
+def ready(store: Store, many: int) -> None:
+    store.sql(
+        "INSERT INTO {schema}.run (run_id, created_at, name, kind, queue, input, status, due_at)"
+        " SELECT gen_random_uuid(), c, 'job', 'task', 'default', '{}', 0, c"
+        " FROM {schema}.clock() c, generate_series(1, %s::int)",
+        many,
+    )
+
+
+def done(store: Store, session: Session, many: int) -> None:
+    """So many runs become ready and come to their end, as a busy worker would do it."""
+    since = None
+    for _ in range(many // 1000):
+        ready(store, 1000)
+        left = 1000
+        while left:
+            claimed = store.claim(session, 500, since=since)
+            store.flush(session, updates=[change(item, RunAction.COMPLETE, output="1") for item in claimed.runs])
+            since, left = claimed.since, left - len(claimed.runs)
+    assert store.one("SELECT count(*) FROM {schema}.run WHERE status <> 7") == 0
+
+
+def pages(store: Store, *, whole: bool) -> int:
+    """What a claim of ten runs looks at: in the whole queue, or since the last one as a worker's does."""
+    session = store.register("job")
+    since = None if whole else store.one("SELECT {schema}.clock()")
+    ready(store, 10)
+    text = b"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) " + store.schema.text("claim")
+    params = claims._params(session, 10, None, "{}") | {"since": since}
+    ((((explained),),),) = store.conn.execute(text, params).fetchall()
+    plan = explained["Plan"]
+    assert plan["Actual Rows"] == 1 + 10
+    store.sql("DELETE FROM {schema}.run WHERE status = 3")
+    return int(plan["Shared Hit Blocks"] + plan["Shared Read Blocks"])
+
+
+def settled(store: Store, *, whole: bool) -> int:
+    """The first in a session reads what it then has in memory, and marks what is dead."""
+    return min(pages(store, whole=whole) for _ in range(3))
+
+
+@pytest.mark.fault("F44")
+def test_a_claim_does_not_read_what_nobody_vacuums(store: Store) -> None:
+    session = store.register("job")
+    done(store, session, 1000)
+    before = {whole: settled(store, whole=whole) for whole in (True, False)}
+    done(store, session, 20_000)
+    after = {whole: settled(store, whole=whole) for whole in (True, False)}
+    assert all(after[whole] < 2 * before[whole] for whole in before), (before, after)
+
+
+@pytest.mark.fault("F42")
+def test_a_busy_workers_claim_does_not_read_what_an_old_snapshot_keeps(store: Store) -> None:
+    session = store.register("job")
+    done(store, session, 1000)
+    old = store.connect(autocommit=False)
+    store.sql("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ", conn=old)
+    store.sql("SELECT count(*) FROM {schema}.run", conn=old)
+    before = {whole: settled(store, whole=whole) for whole in (True, False)}
+    done(store, session, 10_000)
+    after = {whole: settled(store, whole=whole) for whole in (True, False)}
+    assert after[False] < 2 * before[False], (before, after)
+    assert after[True] > 2 * before[True], "the measure sees it: a look at the whole queue reads it all"
+    old.rollback()
+    settled(store, whole=True)
+    assert settled(store, whole=True) < 2 * before[True], "it is over with the snapshot, without any vacuum"
+
+
+@pytest.mark.nightly
+@pytest.mark.timeout(3600)
+@pytest.mark.fault("F44")
+def test_a_claim_does_not_read_what_a_million_runs_left(
+    store: Store, flowgen_client: Client, flowgen_worker: Workers
+) -> None:
+    app = App()
+
+    @app.task
+    def job() -> None: ...
+
+    def work(many: int) -> None:
+        for _ in range(many // 10_000):
+            flowgen_client.start_many([job.call() for _ in range(10_000)])
+            assert flowgen_worker(app, drain=True).join(600)
+
+    work(10_000)
+    before = {whole: settled(store, whole=whole) for whole in (True, False)}
+    work(MILLION)
+    after = {whole: settled(store, whole=whole) for whole in (True, False)}
+    assert all(after[whole] < 3 * before[whole] for whole in before), (before, after)
