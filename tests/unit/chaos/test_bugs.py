@@ -11,6 +11,7 @@ from tests.chaos import report
 from tests.chaos.bugs import BUGS
 from tests.chaos.patches import PATCHES, nothing
 
+ROOT = Path(__file__).resolve().parents[3]
 MIGRATIONS = Path(flowgen.__file__).parent / "postgres" / "migrations"
 
 
@@ -23,8 +24,9 @@ def test_every_bug_is_there_and_says_what_is_to_catch_it() -> None:
 def test_a_bug_changes_something(name: str) -> None:
     bug = BUGS[name]
     assert bug.test or bug.edits or PATCHES[name] is not nothing
-    path, _, test = bug.test.partition("::")
-    assert not bug.test or f"def {test}" in Path(path).read_text() + Path(path).with_name("rules.py").read_text()
+    place, _, test = bug.test.partition("::")
+    path = ROOT / place
+    assert not bug.test or f"def {test}" in path.read_text() + path.with_name("rules.py").read_text()
 
 
 @pytest.mark.parametrize("name", [name for name, bug in BUGS.items() if bug.edits])

@@ -258,6 +258,10 @@ def sleep_for_another_time(evidence: Evidence) -> None:
     changed(evidence.entries, 1, due=10.6)
 
 
+def not_sleep(evidence: Evidence) -> None:
+    del evidence.entries[1]
+
+
 def arm_twice(evidence: Evidence) -> None:
     evidence.entries.append(EntryRow("r1", 9, 4, "sleep", at=10.7, due=11.2))
 
@@ -393,7 +397,8 @@ SEEDED = [
     ("I5", send_its_own), ("I5", send_what_is_not_stored), ("I5", store_another), ("I6", book_twice),
     ("I6", book_without_outcome), ("I6", forget_the_effect), ("I7", invent), ("I7", call_again),
     ("I8", call_once_twice), ("I8", interrupt_nothing), ("I9", wake_early), ("I9", go_on_early),
-    ("I9", sleep_for_another_time), ("I9", arm_twice), ("I9", wait_for_another_time), ("I9", wake_late),
+    ("I9", sleep_for_another_time), ("I9", arm_twice), ("I9", not_sleep), ("I9", wait_for_another_time),
+    ("I9", wake_late),
     ("I10", tick_twice), ("I10", lose_a_tick), ("I10", make_a_tick_up), ("I10", skip_a_tick), ("I10", tick_late),
     ("I10", leave_a_schedule), ("I11", write_as_another), ("I11", write_after_the_end), ("I11", end_after_the_end),
     ("I12", take_what_is_owned), ("I12", lose_a_lease_without_a_reason), ("I12", work_without_owning),
