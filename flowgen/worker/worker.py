@@ -46,6 +46,8 @@ from flowgen.worker.watchdog import Watchdog
 __all__ = ["Worker", "default_threads"]
 
 _log = logging.getLogger("flowgen.worker")
+LEAVING = 2.0
+"""Seconds for which a worker that stops tries to give its session back."""
 HINTS = 0.02
 """Seconds between two notifications of one worker at the least."""
 TASKS = 100
@@ -366,10 +368,19 @@ class Worker:
         await self._transactor.close()
         self._executor.close()
         assert self.runner is not None
-        try:
-            if holder.fenced:
-                await control.call(workers.excuse(self._outlived()))
-            else:
+        await self._leave(holder, control)
+        self.runner.drop_all()
+        await asyncio.to_thread(self._heartbeat.join)
+
+    async def _leave(self, holder: SessionHolder, control: Link) -> None:
+        """End the session, so that nobody waits for its lease; for `LEAVING` also when it is not answered."""
+        until = monotonic() + LEAVING
+        failures = 0
+        while True:
+            try:
+                if holder.fenced:
+                    await control.call(workers.excuse(self._outlived()))
+                    return
                 if ARMED:
                     failpoint("shutdown.before_release")
                 await control.call(claims.release(holder.current))
@@ -377,7 +388,11 @@ class Worker:
                     failpoint("shutdown.after_release")
                 await control.call(workers.leave(holder.current))
                 await control.call(workers.reap())
-        except (DatabaseError, LeaseLost) as error:
-            _log.warning("the session could not be released (%s); its lease ends by itself", error)
-        self.runner.drop_all()
-        await asyncio.to_thread(self._heartbeat.join)
+                return
+            except (DatabaseError, LeaseLost) as error:
+                failures += 1
+                transient = isinstance(error, DatabaseError) and error.transient
+                if not transient or monotonic() > until:
+                    _log.warning("the session could not be released (%s); its lease ends by itself", error)
+                    return
+            await asyncio.sleep(backoff(failures))

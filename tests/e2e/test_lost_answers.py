@@ -82,6 +82,15 @@ def test_a_worker_starts_although_nobody_answers_what_it_declares(
     assert wire.swallowed == ["control declare", "control put_back"]
 
 
+def test_a_worker_that_stops_leaves_although_its_connection_broke(
+    app: App, flowgen_client: Client, flowgen_worker: Workers, wire: Wire, db: Any
+) -> None:
+    wire.swallow |= {"control release", "control leave", "control reap"}
+    flowgen_worker(app, lease=60).stop()
+    assert wire.swallowed == ["control release", "control leave", "control reap"]
+    assert db.execute("select dead, quiet, released from flowgen.worker").fetchall() == [(True, True, True)]
+
+
 def test_a_flush_that_was_not_answered_is_read_back(
     app: App, flowgen_client: Client, flowgen_worker: Workers, wire: Wire
 ) -> None:
