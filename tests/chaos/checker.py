@@ -88,11 +88,25 @@ def result(evidence: Evidence) -> Found:
             continue
         wanted = expected_of(row)
         if wanted.failure is not None:
-            if row.status != FAILED or row.error["type"] != wanted.failure:
+            if row.status != FAILED or (row.error["type"] != wanted.failure and not _unlucky(evidence, row)):
                 yield Violation("I3", row.run, f"{row.name} was to fail with {wanted.failure}: {_end(row)}")
-        elif row.status != COMPLETED or not wanted.fits(row.output):
+        elif not (row.status == COMPLETED and wanted.fits(row.output)) and not _unlucky(evidence, row):
             yield Violation("I3", row.run, f"{row.name}({row.input}) was to give {wanted.value}: {_end(row)}")
     yield from _tidied(evidence)
+
+
+def _unlucky(evidence: Evidence, row: RunRow) -> bool:
+    """Whether it, or one that it waits for, was taken for poison because its workers were killed again and again."""
+    return row.status == FAILED and any(
+        each.status == FAILED and each.error["type"] == "PoisonRun" and ownership.unlucky(evidence, each.run)
+        for each in _family(evidence, row)
+    )
+
+
+def _family(evidence: Evidence, row: RunRow) -> Iterator[RunRow]:
+    yield row
+    for child in evidence.children.get(row.run, ()):
+        yield from _family(evidence, child)
 
 
 def _tidied(evidence: Evidence) -> Found:

@@ -204,6 +204,8 @@ class Evidence:
     lease: float = 0.0
     heartbeat: float = 0.0
     poll: float = 0.0
+    pace: float = 1.0
+    """How much slower everything went than on a machine that has nothing else to do: more than 1 when others use it."""
     quiet_at: float = float("inf")
     """When the drain began: schedules are paused from then on."""
 

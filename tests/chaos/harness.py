@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import threading
 import time
 from collections.abc import Callable
@@ -60,9 +61,12 @@ class _Pulse:
     """Notices when this machine leaves its processes without time: what happens then is nobody's fault."""
 
     LATE = 0.5
+    OURS = 2.0
+    """Processes that want a processor, for each that there is, which are the harness's own."""
 
     def __init__(self) -> None:
         self.spans: list[Span] = []
+        self._loads: list[float] = []
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._beat, name="chaos-pulse", daemon=True)
         self._thread.start()
@@ -71,9 +75,14 @@ class _Pulse:
         last = time.monotonic()
         while not self._over.wait(0.1):
             now = time.monotonic()
+            self._loads.append(os.getloadavg()[0] / (os.cpu_count() or 1))
             if now - last > self.LATE:
                 self.spans.append(Span("stall", last, now))
             last = now
+
+    @property
+    def pace(self) -> float:
+        return max(1.0, sum(self._loads) / max(1, len(self._loads)) / self.OURS)
 
     def end(self) -> None:
         self._over.set()
@@ -269,6 +278,7 @@ class Harness:
             lease=self.plan.lease,
             heartbeat=self.plan.heartbeat,
             poll=self.plan.poll,
+            pace=self._pulse.pace,
             quiet_at=quiet_at,
         )
 

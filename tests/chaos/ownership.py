@@ -165,7 +165,15 @@ def crash_budget(evidence: Evidence) -> Found:
             yield Violation("I14", run, f"it ended {count} workers")
     for row in evidence.runs:
         poisoned = row.status == FAILED and (row.error or {}).get("type") == "PoisonRun"
-        if poisoned and row.name != "poison":
+        if poisoned and row.name != "poison" and not unlucky(evidence, row.run):
             yield Violation("I14", row.run, f"{row.name} was taken for poison after {row.recoveries} recoveries")
         if poisoned and row.recoveries < DEATHS:
             yield Violation("I14", row.run, f"{row.name} was given up after {row.recoveries} recoveries")
+
+
+def unlucky(evidence: Evidence, run: str) -> bool:
+    """Whether the plan killed every worker of this run, so often that the engine had to take it for poison."""
+    killed = {kill.who for kill in evidence.kills}
+    lost = [change.owner_before for change in evidence.changes_of.get(run, ()) if change.owner_before is not None]
+    lost = [owner for owner in lost if owner in evidence.sessions][-DEATHS - 1 : -1]  # the last one gave it up
+    return len(lost) == DEATHS and all(evidence.sessions[owner].who in killed for owner in lost)

@@ -66,6 +66,7 @@ def summary(outcome: Outcome) -> dict[str, Any]:
         "drained": outcome.drained,
         "drain_seconds": round(outcome.drain_seconds, 1),
         "faults": {FAULTS[action]: kills[action] for action in FAULTS},
+        "pace": round(evidence.pace, 2),
         "anchored to progress": sum(fault["anchor"] == "progress" for fault in outcome.faults),
         "died by themselves": len(outcome.died),
         "stopped badly": outcome.late,
@@ -110,6 +111,9 @@ def counts(evidence: Evidence) -> dict[str, int]:
         "stale writes refused": sum(line["e"] == "refused" for line in evidence.lines),
         "runs recovered": len({change.run for change in evidence.run_changes if change.recoveries}),
         "suspects": len({change.run for change in evidence.run_changes if change.recoveries >= 2}),
+        "taken for poison after five kills": sum(
+            row.name != "poison" and row.status == FAILED and row.error["type"] == "PoisonRun" for row in evidence.runs
+        ),
         "workers that poison ended": sum(line["e"] == "die" for line in evidence.lines),
         "stalls of the machine": sum(span.kind == "stall" and span.who is None for span in evidence.spans),
         "warnings": sum(line["level"] == "WARNING" for line in logs),

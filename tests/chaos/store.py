@@ -102,7 +102,7 @@ class Store:
         return int(self.rows("SELECT count(*) FROM flowgen.worker WHERE NOT dead")[0][0])
 
     def pause_schedules(self) -> None:
-        self.rows("UPDATE flowgen.schedule SET paused = true WHERE origin = 'code' AND NOT paused")
+        self.rows("UPDATE flowgen.schedule SET paused = true WHERE NOT paused")
 
     def progress(self) -> int:
         """Grows whenever anything is recorded."""

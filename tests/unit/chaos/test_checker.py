@@ -498,6 +498,26 @@ def test_a_registration_whose_answer_was_lost_leaves_a_session_that_nobody_has()
         assert (checker.check(evidence)["I12"] == []) is lost
 
 
+def test_a_run_whose_workers_were_all_killed_may_be_taken_for_poison() -> None:
+    for killed in (5, 4):
+        evidence = good()
+        changes = [RunChange(40.0, 70, "", "u1", None, 0)]
+        for place in range(6):
+            who, session, at = f"u{place}", f"us{place}", 41.0 + place
+            evidence.sessions[session] = Session(session, who, 30.0)
+            changes.append(RunChange(at, 71 + place, who, "u1", 0, 3, None, session, recoveries=place))
+            if place < 5:
+                changes.append(RunChange(at + 0.5, 80 + place, "w2", "u1", 3, 0, session, None, recoveries=place + 1))
+            if place < killed:
+                evidence.kills.append(Kill(at + 0.2, who))
+                evidence.sessions[session].dead = at + 0.4
+        changes.append(RunChange(46.5, 90, "u5", "u1", 3, 8, "us5", None, recoveries=5))
+        evidence.run_changes += changes
+        evidence.runs.append(RunRow("u1", None, "tick", 8, {"n": 5}, error={"type": "PoisonRun"}, recoveries=5))
+        found = checker.check(evidence)
+        assert (found["I3"] == found["I14"] == []) is (killed == 5)
+
+
 def test_time_in_which_nobody_could_work_does_not_count() -> None:
     evidence = good()
     evidence.spans = [Span("server", 1.0, 2.0), Span("stall", 1.5, 3.0), Span("stop", 0.0, 9.0, "w2")]
