@@ -6,22 +6,27 @@ import json
 import os
 from typing import Any
 
+import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from flowgen.core.context import current
 from flowgen.core.definitions import Task
 from flowgen.errors import PermanentError
+from flowgen.testing import simulate
 from flowgen.testing.simulation.plan import Plan
 from flowgen.testing.simulation.verdict import Verdict
 
+from .flows import FLOWS, OUTCOMES
 from .handlers import ONCE, Program, definitions, programs, save, walk, work
 
 SCHEDULES = 25
 """Of each program."""
-PROGRAMS = 400
+PROGRAMS = 300
+FLOW_SCHEDULES = 120
+"""Of each workflow of `flows.py`."""
 NIGHTLY = int(os.environ.get("FLOWGEN_SCHEDULES", "100000"))
-"""Schedules of the nightly test; the whole law is 2,000,000."""
+"""Schedules of the nightly test; FLOWGEN_SCHEDULES=2000000 is the long one."""
 
 
 def called(label: str, fails: int) -> str:
@@ -71,13 +76,44 @@ arguments = {
 }
 
 
-@settings(
-    max_examples=PROGRAMS,
-    deadline=None,
-    phases=[Phase.generate],
-    database=None,
-    suppress_health_check=list(HealthCheck),
-)
+def sized(programs: int) -> settings:
+    return settings(
+        max_examples=programs,
+        deadline=None,
+        phases=[Phase.generate],
+        database=None,
+        suppress_health_check=list(HealthCheck),
+    )
+
+
+@pytest.mark.timeout(600)
+@sized(PROGRAMS)
 @given(**arguments)
 def test_no_schedule_breaks_a_promise(program: Program, seed: int, attempts: int, spelling: int, cancels: bool) -> None:
     check(program, seed, attempts, spelling, cancels, SCHEDULES)
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("cancels", [False, True], ids=["", "cancelled"])
+@pytest.mark.parametrize("flow", FLOWS, ids=lambda flow: flow.name)
+def test_no_schedule_breaks_a_promise_of_what_hangs_together(flow: Any, cancels: bool) -> None:
+    simulate(flow, outcomes=OUTCOMES, invariant=lambda run: None, schedules=FLOW_SCHEDULES, cancels=cancels)
+
+
+@pytest.mark.nightly
+@pytest.mark.timeout(0)
+@sized(max(1, NIGHTLY * 9 // 10 // SCHEDULES))
+@given(**arguments)
+def test_none_of_very_many_schedules_breaks_a_promise(
+    program: Program, seed: int, attempts: int, spelling: int, cancels: bool
+) -> None:
+    check(program, seed, attempts, spelling, cancels, SCHEDULES)
+
+
+@pytest.mark.nightly
+@pytest.mark.timeout(0)
+@pytest.mark.parametrize("flow", FLOWS, ids=lambda flow: flow.name)
+def test_none_of_very_many_schedules_breaks_what_hangs_together(flow: Any) -> None:
+    schedules = max(1, NIGHTLY // 20 // len(FLOWS))
+    for cancels in (False, True):
+        simulate(flow, outcomes=OUTCOMES, invariant=lambda run: None, schedules=schedules, seed=1, cancels=cancels)

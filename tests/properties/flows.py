@@ -1,0 +1,150 @@
+"""Workflows with what random handlers do not have: ids of children, deadlines, timeouts, detached children, retries."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+from flowgen import (
+    Cancelled,
+    Checkpoint,
+    Context,
+    Flow,
+    Gather,
+    Invoke,
+    OutcomeError,
+    Retry,
+    Scope,
+    Sleep,
+    Start,
+    Step,
+    Transaction,
+    Wait,
+)
+from flowgen.core.definitions import DefinitionOptions, Task, Workflow
+
+ONCE = DefinitionOptions(retry=Retry(1))
+
+
+def charge(place: int) -> str:
+    return f"charge {place}"
+
+
+def save(connection: Any, place: int) -> str:
+    raise NotImplementedError
+
+
+OUTCOMES = {save: lambda place: f"saved {place}"}
+
+
+def slow() -> Flow[str]:
+    yield Sleep(5)
+    yield Step(charge, 9)
+    return "slow"
+
+
+def failing() -> Flow[str]:
+    yield Step(charge, 8)
+    raise ValueError("the child's own")
+
+
+def quick(place: int) -> str:
+    return f"quick {place}"
+
+
+SLOW: Workflow[..., Any, Any] = Workflow(slow, None, ONCE)
+FAILING: Workflow[..., Any, Any] = Workflow(failing, None, DefinitionOptions(retry=Retry(2, initial=1)))
+QUICK: Task[..., Any, Any] = Task(quick, None, DefinitionOptions(retry=Retry(2)))
+
+
+def of_ids() -> Flow[list[Any]]:
+    """Two branches wait for one run, and a third only starts it."""
+    ref = yield from Start(QUICK, 1).opts(id="q-1")
+    found = yield from Gather(Invoke(QUICK, 1).opts(id="q-1"), Invoke(QUICK, 1).opts(id="q-1"), Step(charge, 1))
+    return [*found, (yield from Wait(ref)), (yield from Invoke(SLOW).opts(id="s-1"))]
+
+
+def of_a_conflict() -> Flow[Any]:
+    """The id is taken by a run with another input."""
+    yield from Invoke(QUICK, 1).opts(id="q-1")
+    try:
+        return (yield from Invoke(QUICK, 2).opts(id="q-1"))
+    except OutcomeError as error:
+        return error.failure.type
+
+
+def of_timeouts() -> Flow[list[Any]]:
+    """Children that take longer than is waited for them."""
+    found: list[Any] = []
+    ref = yield from Start(SLOW)
+    for command in (Invoke(SLOW).opts(timeout=2), Invoke(SLOW).opts(timeout=2, on_timeout="abandon"), Wait(ref)):
+        try:
+            found.append((yield from command))
+        except OutcomeError as error:
+            found.append(type(error).__name__)
+    return found
+
+
+def of_failures() -> Flow[Any]:
+    """The first failure of a gather cuts the others off; a clean-up commits."""
+    try:
+        yield from Gather(Invoke(SLOW), Invoke(FAILING), Sleep(30), Transaction(save, 1))
+    except OutcomeError:
+        yield Step(charge, 2)
+    finally:
+        yield Transaction(save, 3)
+    return "over"
+
+
+def of_detached() -> Flow[str]:
+    yield Start(SLOW).opts(detached=True)
+    yield Start(SLOW)
+    yield Sleep(1)
+    raise ValueError("its children go different ways")
+
+
+def of_clean_ups() -> Flow[str]:
+    try:
+        yield Scope("inside", slow())
+        yield Sleep(60)
+    except Cancelled:
+        yield Step(charge, 4)
+        raise
+    return "not cancelled"
+
+
+def of_pages(ctx: Context) -> Flow[int]:
+    pages = yield from Step(charge, 0)
+    total = (ctx.accumulated_results or {"n": 0})["n"]
+    for page in range(ctx.checkpoint_cursor or 0, 3):
+        yield Transaction(save, page)
+        yield Invoke(QUICK, page)
+        total += page
+        yield Checkpoint(page + 1, page + 1, {"n": total})
+    return total + len(pages)
+
+
+def of_retries() -> Flow[str]:
+    """The run is tried again, and keeps what went well."""
+    yield Transaction(save, 1)
+    yield Invoke(FAILING)
+    return "never"
+
+
+def flow(fn: Any, **options: Any) -> Workflow[..., Any, Any]:
+    return Workflow(fn, None, DefinitionOptions(**{"retry": Retry(1), **options}))
+
+
+FLOWS = [
+    flow(of_ids),
+    flow(of_a_conflict),
+    flow(of_timeouts),
+    flow(of_failures),
+    flow(of_detached),
+    flow(of_clean_ups),
+    flow(of_pages),
+    flow(of_retries, retry=Retry(3, initial=2)),
+    flow(of_timeouts, deadline=timedelta(seconds=4)),
+]
+
+__all__ = ["FLOWS", "OUTCOMES"]
