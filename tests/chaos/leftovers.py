@@ -11,6 +11,7 @@ KNOWN = tuple(
     for pattern in (
         r"the database does not answer as it should \(",
         r"the database does not answer yet \(",
+        r"the database does not take this worker yet \(",
         r"this worker's lease is over \(session [0-9a-f-]{36}\)",
         r"\([0-9a-z-]+\) is owned elsewhere; it is dropped here",
         r"worker process \d+ died \(exit code -?\d+\); its runs go on elsewhere",
