@@ -153,15 +153,16 @@ def page(reports: list[dict[str, Any]], caught: list[dict[str, Any]] | None = No
         "",
         "## Seeds",
         "",
-        "| seed | plan | runs | outcomes | faults | seconds | verdict |",
-        "| ---: | --- | ---: | ---: | ---: | ---: | --- |",
+        "| seed | plan | runs | outcomes | faults | seconds | pace | verdict |",
+        "| ---: | --- | ---: | ---: | ---: | ---: | ---: | --- |",
     ]
     for each in reports:
         faults, many = sum(each["faults"].values()), each["counts"]
         text.append(
             f"| {each['seed']} | `{each['plan']}` | {many['runs']:,} | {many['outcomes']:,} | {faults} |"
-            f" {each['seconds']:g} | {each['verdict']} |"
+            f" {each['seconds']:g} | {each['pace']:g} | {each['verdict']} |"
         )
+    text += ["", "Pace: 1 on a machine with nothing else to do; 2 where others wanted as much of it again."]
     text += ["", "## Invariants", "", "| invariant | | verdict |", "| --- | --- | --- |"]
     for name, count in broken.items():
         verdict = "holds" if not count else f"**broken** {count} times"
@@ -183,13 +184,8 @@ def page(reports: list[dict[str, Any]], caught: list[dict[str, Any]] | None = No
                 row = " | ".join(str(times[key]) for key in ("count", "p50", "p95", "p99", "most"))
                 text.append(f"| {name} | {each['seed']} | {row} |")
     if caught:
-        text += [
-            "",
-            "## Seeded bugs",
-            "",
-            "`make chaos-bugs` puts each of these into the engine of the harness, and looks",
-        ]
-        text[-1] += " what catches it."
+        how = "`make chaos-bugs` puts each of these into the engine of the harness, and looks what catches it."
+        text += ["", "## Seeded bugs", "", how]
         text += ["", *bug_table(caught)]
     return "\n".join(text).rstrip() + "\n"
 
