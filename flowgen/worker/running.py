@@ -26,7 +26,7 @@ from flowgen.postgres.opening import prepared_url
 from flowgen.worker import collector
 from flowgen.worker.clock import monotonic
 from flowgen.worker.link import backoff
-from flowgen.worker.supervisor import check_spawned, supervise
+from flowgen.worker.supervisor import check_spawned, handling, supervise
 from flowgen.worker.worker import Worker
 
 __all__ = ["WorkerHandle", "handle", "ready_url", "run"]
@@ -107,7 +107,7 @@ def ready_url(url: str | None, settings: Settings, *, migrate: bool) -> str:
 
 
 class _signals:  # noqa: N801 - used as a with-statement's word
-    """SIGTERM and SIGINT stop the worker while the block runs; in the main thread, which alone may set handlers."""
+    """The signals of `STOPS` stop the worker while the block runs; in the main thread, which alone may set handlers."""
 
     def __init__(self, worker: Worker) -> None:
         self._worker = worker
@@ -116,8 +116,7 @@ class _signals:  # noqa: N801 - used as a with-statement's word
 
     def __enter__(self) -> None:
         if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGTERM, signal.SIGINT):
-                self._before[number] = signal.signal(number, self._handle)
+            self._before = handling(self._handle)
 
     def __exit__(self, *_: object) -> None:
         for number, handler in self._before.items():

@@ -13,7 +13,7 @@ import multiprocessing
 import signal
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib import import_module
 from multiprocessing.connection import Connection, wait
 from typing import Any
@@ -29,7 +29,10 @@ from flowgen.postgres import database, notifications, workers
 from flowgen.worker import collector
 from flowgen.worker.worker import Worker
 
-__all__ = ["check_spawned", "supervise"]
+__all__ = ["STOPS", "check_spawned", "handling", "supervise"]
+
+STOPS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+"""What stops a worker: asked for, Ctrl-C, a terminal that was closed."""
 
 PAUSE = 0.5
 """Seconds between two tries to end the session of a dead process while the server cannot be reached."""
@@ -37,6 +40,12 @@ TRIES = 10
 """Looks at what a dead process has left; the janitors of the others look too."""
 
 _log = logging.getLogger("flowgen.supervisor")
+
+
+def handling(handle: Callable[[int, Any], object]) -> dict[int, Any]:
+    """Set a handler for each of `STOPS`; the handlers before. One that was told to outlive its terminal does."""
+    numbers = [each for each in STOPS if each != signal.SIGHUP or signal.getsignal(each) is not signal.SIG_IGN]
+    return {number: signal.signal(number, handle) for number in numbers}
 
 
 def check_spawned() -> None:
@@ -112,8 +121,7 @@ class _Supervisor:
     def run(self) -> None:
         before: dict[int, Any] = {}
         if threading.current_thread() is threading.main_thread():
-            for number in (int(signal.SIGTERM), int(signal.SIGINT)):
-                before[number] = signal.signal(number, self._handle)
+            before = handling(self._handle)
         try:
             for _ in range(self._count):
                 self._spawn()
@@ -144,12 +152,19 @@ class _Supervisor:
         if self._wake_read in ready:
             self._wake_read.recv()
             for each in self._running:
-                each.process.terminate()
+                self._stop(each)
         for each in list(self._running):
             if each.pipe in ready:
                 self._hear(each)
             if each.process.sentinel in ready:
                 self._ended(each)
+
+    def _stop(self, each: _Process) -> None:
+        """By its pipe: a signal may have come to the whole group, and is not to count twice in a process."""
+        try:
+            each.pipe.send(self._stopping)
+        except OSError:  # it has just ended
+            pass
 
     def _hear(self, each: _Process) -> None:
         try:
@@ -230,9 +245,9 @@ def _serve(order: _Order, pipe: Connection) -> None:
         concurrency=order.concurrency,
         on_session=lambda session: _say(pipe, session),
     )
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: worker.stop())
-    threading.Thread(target=_watch_parent, args=(pipe, worker), daemon=True).start()
+    stops = _Stops(worker)
+    handling(lambda *_: stops.gently())
+    threading.Thread(target=_watch_parent, args=(pipe, stops), daemon=True).start()
     collector.calm()
     asyncio.run(worker.serve(drain=order.drain))
 
@@ -245,7 +260,32 @@ def _say(pipe: Connection, session: UUID) -> None:
         pass
 
 
-def _watch_parent(pipe: Connection, worker: Worker) -> None:
-    """The supervisor never writes: the pipe becomes readable when it is gone."""
-    pipe.poll(None)
-    worker.stop()
+class _Stops:
+    """How often this process is to be stopped: as often as the supervisor is, whoever else says it too."""
+
+    def __init__(self, worker: Worker) -> None:
+        self._worker = worker
+        self._asked = False
+
+    def gently(self) -> None:
+        if not self._asked:
+            self._asked = True
+            self._worker.stop()
+
+    def at_once(self) -> None:
+        self.gently()
+        self._worker.stop()
+
+
+def _watch_parent(pipe: Connection, stops: _Stops) -> None:
+    """The supervisor says how often it was told to stop; when it is gone the pipe ends."""
+    while True:
+        try:
+            times = pipe.recv()
+        except (EOFError, OSError):
+            stops.gently()
+            return
+        if times == 1:
+            stops.gently()
+        else:
+            stops.at_once()

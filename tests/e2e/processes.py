@@ -106,15 +106,16 @@ class Program:
             text += END.format(settings=settings, more=f", {more}" if more else "")
         (self.folder / "program.py").write_text(text)
 
-    def start(self, *, workers: int = 1, **env: str) -> Process:
-        """Run it; returns when it is registered, unless `workers` is 0."""
+    def start(self, *, workers: int = 1, stdout: int | None = None, group: bool = False, **env: str) -> Process:
+        """Run it; returns when it is registered, unless `workers` is 0. `group`: as the leader of a process group."""
         environ = {key: value for key, value in os.environ.items() if not key.startswith(("FLOWGEN_", "PYTEST_"))}
         environ |= {key: value for key, value in os.environ.items() if key == "FLOWGEN_EVICT"}
         environ |= {"FLOWGEN_URL": self._url, "NOTES": str(self._notes), "PYTHONPATH": os.getcwd(), **env}
         with self._errors.open("a") as errors:
             popen = subprocess.Popen(
                 [sys.executable, "-W", "error", str(self.folder / "program.py")],
-                cwd=self.folder, env=environ, stderr=errors, stdout=errors, text=True,
+                cwd=self.folder, env=environ, stderr=errors, stdout=errors if stdout is None else stdout, text=True,
+                start_new_session=group,
             )  # fmt: skip
         process = Process(popen, self._db, self)
         self._processes.append(process)

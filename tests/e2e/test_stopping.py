@@ -32,6 +32,7 @@ def two(n: int) -> Flow[int]:
 LONG_LEASE = "Settings(lease=60, poll=0.1, grace=20)"
 
 
+@pytest.mark.fault("F19")
 def test_sigterm_lets_steps_end_and_hands_their_runs_over_at_once(program: Program, flowgen_client: Client) -> None:
     program.write(STEPS, settings=LONG_LEASE, more="concurrency=20")
     first = program.start()
@@ -52,6 +53,7 @@ def test_sigterm_lets_steps_end_and_hands_their_runs_over_at_once(program: Progr
     assert {run.refresh().recoveries for run in runs} == {0}
 
 
+@pytest.mark.fault("F19")
 def test_a_stopping_worker_claims_nothing_more(program: Program, flowgen_client: Client) -> None:
     program.write(STEPS, settings=LONG_LEASE)
     first = program.start()
@@ -66,6 +68,7 @@ def test_a_stopping_worker_claims_nothing_more(program: Program, flowgen_client:
     assert "step 1" not in program.notes()
 
 
+@pytest.mark.fault("F20")
 def test_a_second_sigterm_ends_it_at_once_and_no_attempt_is_charged(program: Program, flowgen_client: Client) -> None:
     program.write(STEPS, settings=LONG_LEASE)
     first = program.start()
@@ -102,6 +105,7 @@ def test_the_end_of_the_grace_releases_what_is_left(program: Program, flowgen_cl
     assert run.result(timeout=5) == 0
 
 
+@pytest.mark.fault("F20")
 def test_ctrl_c_says_what_it_waits_for_and_how_to_force(program: Program, flowgen_client: Client) -> None:
     program.write(STEPS, settings=LONG_LEASE)
     process = program.start()
