@@ -187,7 +187,7 @@ def run(conn: psycopg.Connection[Any], op: Op[T], schema: Schema) -> T:
                 else:
                     result = _conclude(conn, request.statement, schema)
                     opened = False
-            except psycopg.Error as error:
+            except (psycopg.Error, OSError) as error:
                 request = op.throw(_raised(error))
             else:
                 request = op.send(result)
@@ -238,7 +238,7 @@ async def run_async(conn: psycopg.AsyncConnection[Any], op: Op[T], schema: Schem
                 else:
                     result = await _conclude_async(conn, request.statement, schema)
                     opened = False
-            except psycopg.Error as error:
+            except (psycopg.Error, OSError) as error:
                 request = op.throw(_raised(error))
             else:
                 request = op.send(result)
@@ -319,7 +319,7 @@ def connect(
         if not pooler:
             conn.execute(_PATH, prepare=False)
         conn.autocommit = autocommit
-    except psycopg.Error as error:
+    except (psycopg.Error, OSError) as error:
         if conn is not None:
             conn.close()
         raise translate(error) from None  # the original may name the password
@@ -339,7 +339,7 @@ async def connect_async(
         if not pooler:
             await conn.execute(_PATH, prepare=False)
         await conn.set_autocommit(autocommit)
-    except psycopg.Error as error:
+    except (psycopg.Error, OSError) as error:
         if conn is not None:
             await conn.close()
         raise translate(error) from None
@@ -364,8 +364,10 @@ def redact(text: str) -> str:
     return re.sub(r"""(password\s*=\s*)('(?:[^'\\]|\\.)*'|[^\s&]+)""", r"\1***", text, flags=re.IGNORECASE)
 
 
-def translate(error: psycopg.Error) -> DatabaseError:
+def translate(error: psycopg.Error | OSError) -> DatabaseError:
     """What went wrong, once for all rooms: its SQLSTATE, and whether trying again may help."""
+    if isinstance(error, OSError):  # this process may open nothing more, for now
+        return DatabaseError(str(error), transient=True)
     sqlstate = error.sqlstate
     message = redact(str(error).strip()) or type(error).__name__
     if sqlstate is None and _FULL.search(message):
@@ -388,11 +390,12 @@ def translate(error: psycopg.Error) -> DatabaseError:
     return DatabaseError(message, sqlstate=sqlstate, transient=transient)
 
 
-def _raised(error: psycopg.Error) -> FlowgenError:
+def _raised(error: psycopg.Error | OSError) -> FlowgenError:
     translated: FlowgenError
-    if error.sqlstate == FENCED:
+    sqlstate = None if isinstance(error, OSError) else error.sqlstate
+    if sqlstate == FENCED:
         translated = LeaseLost("The session's lease is over: another worker may go on with its runs")
-    elif error.sqlstate == TRANSACTION_LOST:
+    elif sqlstate == TRANSACTION_LOST:
         translated = DefinitionError(
             "The function of a Transaction ended the transaction by itself (COMMIT or ROLLBACK); "
             "its writes and its outcome have to be one commit: leave both to flowgen"

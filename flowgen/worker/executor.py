@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import copy
+import os
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -21,6 +22,7 @@ from flowgen.core.functions import ContextKind, Flavour
 from flowgen.core.trees import ATOMS
 from flowgen.failpoints import ARMED, failpoint
 from flowgen.worker.clock import monotonic
+from flowgen.worker.forks import end_child
 from flowgen.worker.signals import AbortSignal
 from flowgen.worker.threads import Threads
 
@@ -30,6 +32,9 @@ if TYPE_CHECKING:
 __all__ = ["Executor", "Lane", "RunningCall"]
 
 T = TypeVar("T")
+
+IGNORED = 1.0
+"""Seconds after which the place of a task that was cancelled and goes on is given to another."""
 
 Settled = Callable[["RunningCall", Result | None], None]
 """Told the result of a call; None when the function was interrupted by a shutdown."""
@@ -52,6 +57,8 @@ class RunningCall:
     task: asyncio.Task[Any] | None = None
     awaited: bool = False
     """Its task has begun."""
+    lane: Lane | None = None
+    """In which it has a place."""
     timer: asyncio.TimerHandle | None = None
     thread: bool = False
     replaced: bool = False
@@ -115,6 +122,7 @@ class Executor:
         self.mean_seconds = 0.0
         """Of a call, smoothed, from one in eight: how fast a backlog goes away."""
         self._sampled = 0
+        self._pid = os.getpid()
 
     def submit(self, running: RunningCall) -> None:
         """Call a step's function as soon as there is room."""
@@ -162,6 +170,7 @@ class Executor:
         if running.task is not None:
             if running.awaited:  # a task that is cancelled before would never give its place back
                 running.task.cancel()
+                self._loop.call_later(IGNORED, self._leave, running)
         elif running.thread and running.begun_at is not None:
             running.replaced = True
             self._threads.replace_one()
@@ -196,11 +205,12 @@ class Executor:
             self.pending -= 1
             return
         lane.running += 1
+        running.lane = lane
         running.begun_at = monotonic()
         self._arm(running)
-        running.task = asyncio.Task(self._run(running, call, lane), loop=self._loop, name=running.call.key)
+        running.task = asyncio.Task(self._run(running, call), loop=self._loop, name=running.call.key)
 
-    async def _run(self, running: RunningCall, call: AsyncCall, lane: Lane) -> None:
+    async def _run(self, running: RunningCall, call: AsyncCall) -> None:
         value: Any = None
         error: BaseException | None = None
         try:
@@ -211,10 +221,18 @@ class Executor:
         except BaseException as raised:
             error = raised
         finally:
-            lane.running -= 1
-            while lane.waiting and lane.running < lane.size:
-                self._start(*lane.waiting.popleft(), lane)
+            end_child(self._pid)
+            self._leave(running)
         self._ended(running, value, error)
+
+    def _leave(self, running: RunningCall) -> None:
+        """Its place is another's: it has ended, or it ignores that it was cancelled."""
+        lane, running.lane = running.lane, None
+        if lane is None:
+            return
+        lane.running -= 1
+        while lane.waiting and lane.running < lane.size:
+            self._start(*lane.waiting.popleft(), lane)
 
     # ends
 

@@ -11,13 +11,21 @@ loop lowers the flag before it looks at the results: so a result is never left l
 from __future__ import annotations
 
 import asyncio
+import logging
+import os
 import threading
 from collections import deque
 from collections.abc import Callable
 from queue import SimpleQueue
 from typing import Any, TypeAlias
 
+from flowgen.worker.forks import end_child
+
 __all__ = ["Threads"]
+
+_log = logging.getLogger("flowgen.worker")
+AGAIN = 0.5
+"""Seconds after which a thread is asked for again."""
 
 Job: TypeAlias = Callable[[Any], Any]
 Done: TypeAlias = Callable[[Any, Any, BaseException | None], None]
@@ -35,6 +43,9 @@ class Threads:
         self._waking = False
         self._threads = 0
         self._surplus = 0
+        self._pid = os.getpid()
+        self._short = False
+        """The machine gave no thread when it was last asked, a moment ago."""
         self._pending = 0
         """Jobs that were submitted and are not known to have ended."""
 
@@ -42,7 +53,7 @@ class Threads:
         """Call `job(argument)` on a thread, then `done(argument, value, error)` on the event loop."""
         self._pending += 1
         self._queue.put((job, argument, done))
-        if self._threads < self._pending and self._threads < self._size + self._surplus:
+        if self._threads < self._pending and self._threads < self._size + self._surplus and not self._short:
             self._start()
 
     def replace_one(self) -> None:
@@ -66,7 +77,19 @@ class Threads:
 
     def _start(self) -> None:
         self._threads += 1
-        threading.Thread(target=self._work, name=self._name, daemon=True).start()
+        try:
+            threading.Thread(target=self._work, name=self._name, daemon=True).start()
+        except RuntimeError as error:
+            self._threads -= 1
+            if not self._short:
+                self._short = True
+                _log.warning("no thread can be started (%s): %s of %s run", error, self._threads, self._size)
+                self._loop.call_later(AGAIN, self._start_again)
+
+    def _start_again(self) -> None:
+        self._short = False
+        if self._threads < min(self._pending, self._size + self._surplus):
+            self._start()
 
     def _work(self) -> None:
         while (item := self._queue.get()) is not None:
@@ -77,6 +100,7 @@ class Threads:
                 value = job(argument)
             except BaseException as raised:
                 error = raised
+            end_child(self._pid)
             self._finished.append((done, argument, value, error))
             if not self._waking:
                 self._waking = True

@@ -8,9 +8,10 @@ trouble and never an attempt of the user's. While the outcome is on its way no o
 from __future__ import annotations
 
 import asyncio
+import os
 import secrets
 from collections.abc import Callable, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, TypeVar
 
 import attrs
@@ -25,6 +26,7 @@ from flowgen.postgres import database, transactions, troubles
 from flowgen.postgres import entries as entries_room
 from flowgen.worker.dialler import Dialler
 from flowgen.worker.executor import Executor, Lane, RunningCall
+from flowgen.worker.forks import end_child
 from flowgen.worker.link import Link, backoff
 from flowgen.worker.live import LiveRun, Part
 from flowgen.worker.sessions import SessionHolder
@@ -64,8 +66,11 @@ class Transactor:
         link: Link,
         committed: Callable[[Sequence[tuple[Part, int | None]], datetime], None],
         freed: Callable[[LiveRun], None],
+        idle: timedelta = timedelta(minutes=1),
     ) -> None:
-        """`committed` is told of outcomes that are durable.
+        """After `idle` without a statement the server ends a transaction: its process may have been stopped.
+
+        `committed` is told of outcomes that are durable.
 
         `freed` is told of a run whose outcome was not committed: what came of it meanwhile can be.
         """
@@ -76,6 +81,8 @@ class Transactor:
         self._link = link
         self._committed = committed
         self._freed = freed
+        self._idle_timeout = idle
+        self._pid = os.getpid()
         self._lane = Lane(CONNECTIONS)
         self._idle: dict[bool, list[Any]] = {False: [], True: []}
 
@@ -112,7 +119,7 @@ class Transactor:
         try:
             # What is prepared is gone with each reset, and the connection would go on believing in it.
             conn.prepare_threshold = None
-            await self._run(conn, is_async, lambda: transactions.begin(token))
+            await self._run(conn, is_async, lambda: transactions.begin(token, idle_timeout=self._idle_timeout))
             value = await self._called(conn, is_async, running)
             # The function may have asked for rows of another shape, for itself.
             conn.row_factory, conn.cursor_factory = factories
@@ -140,7 +147,10 @@ class Transactor:
 
         try:
             with self._dialler.awaited(conn, ours=False):
-                value = await (fn(conn, *args, **kwargs) if is_async else self._executor.in_thread(call))
+                try:
+                    value = await (fn(conn, *args, **kwargs) if is_async else self._executor.in_thread(call))
+                finally:
+                    end_child(self._pid)
         except Exception as error:
             cause = troubles.trouble(conn, error)
             if cause is None:

@@ -53,6 +53,9 @@ HINTS = 0.02
 TASKS = 100
 """Async functions in flight, unless `concurrency` says otherwise."""
 
+_IDLE = 4
+"""Leases without a statement after which the server ends a Transaction, and with it the locks of a stopped process."""
+
 
 def default_threads() -> int:
     """Sync functions in flight, unless `concurrency` says otherwise."""
@@ -178,8 +181,9 @@ class Worker:
         self._committer = Committer(flush, holder, runner, lambda: self._claimer.lost_track())
         dialler = Dialler(self.url, executor, self._links, pooler=self.settings.pooler)
         self._transactor = Transactor(
-            dialler, self.schema, holder, executor, control, runner.committed, self._committer.mark
-        )
+            dialler, self.schema, holder, executor, control, runner.committed, self._committer.mark,
+            idle=_IDLE * self.settings.lease,
+        )  # fmt: skip
         self._attacher = Attacher(self._link("attach"), holder, runner, self._committer, self._poke)
         agents.attacher = self._attacher
         agents.committer = self._committer

@@ -177,6 +177,7 @@ def test_a_timeout_cancels_an_async_step(app: App, flowgen_client: Client, flowg
 
 
 @pytest.mark.bad_input("B54")
+@pytest.mark.fault("F22")
 def test_a_timeout_signals_a_sync_step_and_refuses_its_late_result(
     app: App, flowgen_client: Client, flowgen_worker: Workers
 ) -> None:
@@ -202,6 +203,7 @@ def test_a_timeout_signals_a_sync_step_and_refuses_its_late_result(
 
 
 @pytest.mark.bad_input("B54")
+@pytest.mark.fault("F22")
 def test_stuck_sync_steps_do_not_take_the_threads_of_others(
     app: App, flowgen_client: Client, flowgen_worker: Workers
 ) -> None:

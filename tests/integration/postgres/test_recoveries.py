@@ -237,3 +237,25 @@ def test_what_is_left_by_a_graceful_end_is_charged_nothing_and_by_a_burial_somet
     store.run(workers.bury(two.id))
     assert store.run(workers.reap()).released == 2
     assert sorted(recoveries(store, run_id) for run_id in (left, buried)) == [0, 1]
+
+
+@pytest.mark.fault("F24")
+def test_sessions_of_one_host_and_process_id_are_told_apart(store: Store) -> None:
+    """Three that look alike; one dies, and starts again under the same name."""
+
+    def alike() -> Session:
+        op = workers.register(uuid4(), lease=LEASE, definitions=["flow"], host="pod", pid=1)
+        return store.run(op).session
+
+    sessions = [alike() for _ in range(3)]
+    runs = []
+    for session in sessions:
+        runs.append(store.start())
+        assert [item.run_id for item in store.claim(session).runs] == runs[-1:]
+    end_lease(store, sessions[1])
+    again = alike()
+    assert store.run(workers.reap()) == workers.Reaped((sessions[1].id,), 1)
+    assert [item.run_id for item in store.claim(again).runs] == [runs[1]]
+    assert [store.row(run_id, "owner") for run_id in runs] == [sessions[0].id, again.id, sessions[2].id]
+    assert store.claim(sessions[1]).fenced
+    assert not store.claim(sessions[2]).fenced
