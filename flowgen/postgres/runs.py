@@ -137,8 +137,8 @@ def _cascade(statement: str, params: dict[str, Any]) -> Op[None]:
     """Lock what is there, then act on it in a statement that sees it as it is; again until nothing new is found."""
     for _ in range(_CASCADE_ROUNDS):
         yield Begin()
-        yield Statement("run_lock", {"run_id": params["run_id"]})
-        [(found,)] = yield Statement(statement, params)
+        [(among,)] = yield Statement("run_lock", {"run_id": params["run_id"]})
+        [(found,)] = yield Statement(statement, params | {"among": arrays.uuids(among or ())})
         yield Commit()
         if not found:
             return

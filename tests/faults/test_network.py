@@ -17,6 +17,7 @@ from flowgen import App, Flow, Gather, Invoke, Step, Transaction
 from flowgen.client.sync import Client
 from flowgen.postgres import answers
 from flowgen.testing.workers import Workers
+from tests.faults.traffic import Traffic, ledger
 from tests.proxy import Proxy
 from tests.waiting import eventually
 
@@ -129,3 +130,40 @@ def test_what_the_server_is_at_work_on_is_waited_for(impatient: None, flowgen_da
             waiting = pool.submit(client.count)
             assert not concurrent.futures.wait([waiting], 3).done
         assert waiting.result(20) == 0
+
+
+@pytest.mark.fault("F53")
+def test_polling_alone_keeps_the_latency_when_no_notification_comes(
+    proxy: Proxy, app: App, flowgen_client: Client, far_worker: Workers
+) -> None:
+    @app.task
+    def one(n: int) -> int:
+        return n
+
+    far_worker(app, lease=60, heartbeat=50, poll=0.5)
+    assert flowgen_client.start(one, 0).result(timeout=20) == 0
+    eventually(lambda: proxy.blackhole_open("flowgen heartbeat"))
+    waits = []
+    for n in range(8):
+        began = time.monotonic()
+        assert flowgen_client.start(one, n).result(timeout=20) == n
+        waits.append(time.monotonic() - began)
+    assert max(waits) < 0.5 + 1, waits
+
+
+@pytest.mark.fault("F55")
+def test_a_slow_and_flaky_line_costs_time_and_nothing_else(
+    proxy: Proxy, app: App, far_worker: Workers, flowgen_database: str, db: Db
+) -> None:
+    ledger(db)
+    with flowgen.connect(proxy.url(flowgen_database)) as client:
+        traffic = Traffic(app, client, pause=0.1)
+        far_worker(app, lease=10)
+        client.count()
+        proxy.line(latency=0.1, bandwidth=50_000, resets=0.01)
+        with traffic:
+            traffic.goes_on(6, 60)
+        proxy.pass_through()
+        traffic.check(db)
+    assert db.execute("select max(recoveries) from flowgen.run").fetchone() == (0,)
+    assert db.execute("select count(*) from flowgen.worker").fetchone() == (1,)

@@ -2,7 +2,8 @@
 -- and tells its parent and whoever waits for it; what has begun is asked (`request`) and, unless it runs, made ready, so
 -- that its owner throws Cancelled and ends it. Repeated by the caller until the count is 0: a child may be inserted by a
 -- flush that this snapshot does not see. The descent goes through runs that have ended: their children may live on.
--- Locks: every row that is written, in run_id order. What is written is decided by the columns of the locked rows.
+-- Locks: none that run_lock has not taken (`among`), for the order; when somebody new is to be told, nothing is done yet.
+-- What is written is decided by the columns of the locked rows.
 -- Index: run_pkey, run_children, waiter_pkey, inbox_pkey.
 WITH RECURSIVE tree AS (
     SELECT run_id FROM {schema}.run WHERE run_id = %(run_id)s::uuid
@@ -14,10 +15,16 @@ WITH RECURSIVE tree AS (
     SELECT parent_id FROM {schema}.run WHERE run_id = %(run_id)s::uuid
     UNION
     SELECT w.waiting_id FROM tree t JOIN {schema}.waiter w ON w.run_id = t.run_id
+    WHERE t.run_id = ANY (%(among)b::uuid[])
+), stranger AS MATERIALIZED (
+    SELECT r.run_id FROM {schema}.run r
+    WHERE r.run_id IN (SELECT run_id FROM concerned EXCEPT SELECT run_id FROM tree) AND r.status < 7
+        AND r.run_id <> ALL (%(among)b::uuid[])
 ), locked AS MATERIALIZED (
     SELECT r.run_id, r.status, r.request, r.parent_id, r.parent_key, r.started_at IS NULL AND r.claim = 0 AS untouched
     FROM {schema}.run r
     WHERE r.run_id IN (SELECT run_id FROM concerned) AND r.status < 7
+        AND r.run_id = ANY (%(among)b::uuid[]) AND NOT EXISTS (SELECT FROM stranger)
     ORDER BY r.run_id
     FOR NO KEY UPDATE
 ), asked AS (
@@ -63,4 +70,4 @@ WITH RECURSIVE tree AS (
 ), forgotten AS (
     DELETE FROM {schema}.waiter w USING asked a WHERE w.run_id = a.run_id AND a.outright
 )
-SELECT pg_catalog.count(*) FROM asked
+SELECT (SELECT pg_catalog.count(*) FROM asked) + (SELECT pg_catalog.count(*) FROM stranger)

@@ -19,4 +19,4 @@ WITH RECURSIVE tree AS (
     ORDER BY r.run_id
     FOR NO KEY UPDATE
 )
-SELECT pg_catalog.count(*) FROM locked
+SELECT pg_catalog.array_agg(run_id) FROM locked

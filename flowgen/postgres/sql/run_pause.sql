@@ -1,7 +1,7 @@
 -- Pause a run and its live descendants, detached ones apart. What runs is asked (`request`) and stops at its next
 -- hang-up; what nobody owns is paused here. A run that is parked, or being cancelled, is left alone. Repeated by the
 -- caller until the count is 0.
--- Locks: the rows that are written, in run_id order. Index: run_pkey, run_children.
+-- Locks: none that run_lock has not taken (`among`), for the order. Index: run_pkey, run_children.
 WITH RECURSIVE tree AS (
     SELECT run_id FROM {schema}.run WHERE run_id = %(run_id)s::uuid
     UNION
@@ -10,6 +10,7 @@ WITH RECURSIVE tree AS (
     SELECT r.run_id, r.status
     FROM {schema}.run r
     WHERE r.run_id IN (SELECT run_id FROM tree) AND r.status IN (0, 1, 2, 3, 4) AND r.request IS NULL
+        AND r.run_id = ANY (%(among)b::uuid[])
     ORDER BY r.run_id
     FOR NO KEY UPDATE
 ), written AS (

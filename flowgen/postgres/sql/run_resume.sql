@@ -1,7 +1,7 @@
 -- Resume a run that is paused or parked, and its paused descendants, detached ones apart. A start with a delay that is
 -- not over is delayed again. A request to pause that nobody has followed yet is taken back. Repeated by the caller until
 -- the count is 0.
--- Locks: the rows that are written, in run_id order. Index: run_pkey, run_children.
+-- Locks: none that run_lock has not taken (`among`), for the order. Index: run_pkey, run_children.
 WITH RECURSIVE tree AS (
     SELECT run_id FROM {schema}.run WHERE run_id = %(run_id)s::uuid
     UNION
@@ -12,6 +12,7 @@ WITH RECURSIVE tree AS (
     FROM {schema}.run r
     WHERE r.run_id IN (SELECT run_id FROM tree)
         AND (r.status = 5 OR r.status = 6 AND r.run_id = %(run_id)s::uuid OR r.status < 5 AND r.request = 2)
+        AND r.run_id = ANY (%(among)b::uuid[])
     ORDER BY r.run_id
     FOR NO KEY UPDATE
 ), written AS (
