@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -57,6 +57,21 @@ class OwnServer:
     def connected(self, url: str) -> Iterator[Db]:
         with psycopg.connect(url, autocommit=True) as conn:
             yield conn
+
+    def rules(self, first: str) -> Callable[[], None]:
+        """Put a line before the others of pg_hba.conf, until what it gives is called."""
+        data = embedded.status(self.folder).data
+        assert data is not None
+        file = data / "pg_hba.conf"
+        before = file.read_text()
+
+        def write(text: str) -> None:
+            file.write_text(text)
+            with self.connected(self.url) as conn:
+                conn.execute("select pg_reload_conf()")
+
+        write(f"{first}\n{before}")
+        return lambda: write(before)
 
     def log(self) -> str:
         return embedded.server_log(self.folder, limit=1_000_000)

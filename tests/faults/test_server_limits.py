@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 import re
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from itertools import count
 from typing import Any
+from urllib.parse import quote
 
 import psycopg
 import pytest
@@ -155,3 +157,46 @@ def test_timeouts_of_the_role_are_kept_within_or_told(url: str, db: Db, app: App
             traffic.check(db)
         finally:
             made.stop()
+
+
+@pytest.mark.fault("F50")
+def test_a_password_that_changes_ends_no_run_and_is_told_to_nobody(
+    url: str, db: Db, app: App, server: OwnServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What is connected stays so; what connects anew is refused, by name, until the password fits again."""
+    caplog.set_level(logging.DEBUG)
+    first, second = "sEcret-one:@/", "sEcret-two"
+    db.execute(f"create role keeper login superuser password '{first}'")
+    rules = server.rules("local all keeper scram-sha-256")
+    given = re.sub("postgres@", f"keeper:{quote(first, safe='')}@", url)
+    made = Workers(given)
+    try:
+        with flowgen.connect(given) as client:
+            traffic = Traffic(app, client)
+            made(app, lease=20, heartbeat=0.5)
+            with traffic:
+                traffic.goes_on()
+                db.execute(f"alter role keeper password '{second}'")
+                end_sessions(db, "flowgen flush")
+                end_sessions(db, "flowgen heartbeat")
+                eventually(lambda: "password authentication failed" in caplog.text)
+                with pytest.raises(DatabaseError, match="password authentication failed"):
+                    flowgen.connect(given)
+                db.execute(f"alter role keeper password '{first}'")
+                traffic.goes_on()
+            traffic.check(db)
+    finally:
+        made.stop()
+        rules()
+    assert db.execute("select max(recoveries) from flowgen.run").fetchone() == (0,)
+    for secret in (first, second, quote(first, safe="")):
+        assert secret not in caplog.text
+        assert secret not in server.log().replace("alter role keeper", "").replace("create role keeper", "")
+
+
+def end_sessions(db: Db, name: str) -> None:
+    db.execute(
+        "select pg_terminate_backend(pid) from pg_stat_activity "
+        "where application_name = %s and datname = current_database()",
+        (name,),
+    )
