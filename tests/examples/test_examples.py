@@ -14,7 +14,7 @@ import pytest
 
 import flowgen
 from flowgen import App, Checkpoint, ChildFailed, Invoke, RunFailed, Sleep, Step, Transaction
-from flowgen.testing import drive
+from flowgen.testing import Simulated, drive, simulate
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 WAIT = 60
@@ -50,6 +50,26 @@ def test_an_order_is_a_charge_and_a_pause(load: Load) -> None:
     trace = drive(shop.checkout.call("o-1"), outcomes={shop.charge: "ch_1"})
     assert trace.result == "ch_1"
     assert trace.commands == [Step(shop.charge, "o-1", cents=500), Sleep(seconds=2)]
+
+
+def test_a_trip_is_entered_in_the_books_once_whichever_workers_are_lost(load: Load) -> None:
+    trip, _ = load("trip")
+
+    def paid(run: Simulated[Any]) -> None:
+        assert run.result.receipt == "Ada paid 900.00"
+        assert run.committed == ("enter",)
+
+    def refused(run: Simulated[Any]) -> None:
+        assert run.status == "failed"
+        assert {each.args for each in run.calls if each.name == "cancel"} == {
+            ("flight of Ada to Lisbon",),
+            ("hotel of Ada in Lisbon",),
+        }
+        assert not run.committed
+
+    for cents, invariant in ((90_000, paid), (900_000, refused)):
+        call = trip.book_trip.call("Ada", "Lisbon", cents=cents)
+        simulate(call, outcomes={trip.enter: None}, invariant=invariant, schedules=15)
 
 
 def test_an_import_saves_its_place_after_each_page(load: Load) -> None:
