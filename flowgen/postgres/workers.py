@@ -122,14 +122,6 @@ def register(
 
     Call `claims.put_back` next: runs may be held that this worker knows.
     """
-    here = yield from lineage()
-    if seen is not None and here.system_identifier == seen.system_identifier and here.timeline < seen.timeline:
-        raise DatabaseError(
-            f"This server is on timeline {here.timeline}, and {seen.timeline} was seen: an old primary has come back "
-            "after a failover. Nothing is done on it: stop it, or let the URL lead to the new one",
-            sqlstate=NO_WRITES,
-            transient=True,
-        )
     if previous is not None:
         yield from excuse(previous)
     rows = yield Statement(
@@ -144,8 +136,17 @@ def register(
             "names": arrays.texts(definitions),
         },
     )
-    epoch, lease_until, now = rows[0]
-    return Registered(Session(session_id, epoch), lease_until, now, here)
+    epoch, lease_until, now, system_identifier, timeline = rows[0]
+    session, here = Session(session_id, epoch), Lineage(system_identifier, timeline, now)
+    if seen is not None and here.system_identifier == seen.system_identifier and here.timeline < seen.timeline:
+        yield from leave(session)
+        raise DatabaseError(
+            f"This server is on timeline {here.timeline}, and {seen.timeline} was seen: an old primary has come back "
+            "after a failover. Nothing is done on it: stop it, or let the URL lead to the new one",
+            sqlstate=NO_WRITES,
+            transient=True,
+        )
+    return Registered(session, lease_until, now, here)
 
 
 def heartbeat(session: Session, lease: timedelta) -> Op[Beat | None]:

@@ -50,6 +50,7 @@ class Pooler:
         self._settings = {
             "pool_mode": "transaction",
             "auth_type": "any",
+            "admin_users": "postgres",
             "listen_addr": "",
             "listen_port": PORT,
             "default_pool_size": pool_size,

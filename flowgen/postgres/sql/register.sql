@@ -7,4 +7,4 @@ VALUES (
     %(session)b, {schema}.clock() + %(lease)b, {schema}.clock(), {schema}.system_identifier(), {schema}.timeline(),
     %(host)b, %(pid)b, %(versions)s::json, %(queues)s::text[], %(names)b::text[]
 )
-RETURNING epoch, lease_until, {schema}.clock()
+RETURNING epoch, lease_until, {schema}.clock(), system_identifier, timeline
