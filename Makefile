@@ -74,6 +74,13 @@ evict: setup ## All tests with workers that drop a run's generator after every c
 nightly: setup ## The tests that take long, or need pgbouncer, faketime or a small disk; what is missing is skipped
 	$(PY) -m pytest -m nightly $(PYTEST_ARGS)
 
+.PHONY: environments
+environments: setup ## The tests with a database in hostile settings, then behind pgbouncer when it is installed
+	FLOWGEN_TEST_HOSTILE=1 $(PY) -m pytest -n $(JOBS) --dist worksteal tests/integration/client tests/integration/postgres tests/e2e $(PYTEST_ARGS)
+	@if PATH="$$PATH:/usr/sbin" command -v pgbouncer >/dev/null; then \
+		FLOWGEN_TEST_POOLER=pgbouncer $(PY) -m pytest -n $(JOBS) --dist worksteal tests/integration/client tests/e2e $(PYTEST_ARGS); \
+	else echo "environments: pgbouncer is not installed, its suite is skipped"; fi
+
 .PHONY: unit
 unit: setup ## The tests that need no server
 	$(PY) -m pytest -q $(UNIT) $(PYTEST_ARGS)

@@ -11,6 +11,7 @@ from tests.chaos.plan import GATE, make
 
 
 @pytest.mark.fault("F29", "F30")
+@pytest.mark.needs_session("it has a server of its own, and times what notifications make quick")
 @pytest.mark.timeout(300)
 def test_faults_of_every_kind_at_once_break_no_invariant(tmp_path: Path) -> None:
     plan = make(1, GATE)

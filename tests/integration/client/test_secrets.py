@@ -83,6 +83,7 @@ def run(folder: Path, *command: str, **env: str) -> str:
 
 
 @pytest.mark.bad_input("B68")
+@pytest.mark.needs_session("its worker is a program with settings of its own")
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="the process list is read from /proc")
 def test_a_worker_that_loses_everything_tells_no_password(
     flowgen_database: str, db: psycopg.Connection[Any], tmp_path: Path
