@@ -17,6 +17,7 @@ import socket
 import threading
 from collections import defaultdict
 from collections.abc import Iterable
+from contextlib import suppress
 from datetime import timedelta
 from types import TracebackType
 from typing import Any
@@ -101,8 +102,13 @@ class _Watch:
         if self._thread is None:
             with self._lock:
                 if self._thread is None:
-                    self._thread = threading.Thread(target=self._serve, name="flowgen-answers", daemon=True)
-                    self._thread.start()
+                    self._start()
+
+    def _start(self) -> None:
+        thread = threading.Thread(target=self._serve, name="flowgen-answers", daemon=True)
+        with suppress(RuntimeError):  # no thread can be had: the next statement asks again
+            thread.start()
+            self._thread = thread
 
     def remove(self, waiting: Awaited) -> None:
         self._waiting.pop(id(waiting), None)
@@ -157,7 +163,10 @@ def _asked(url: str, pids: list[int]) -> set[int] | None:
     """Those of the server's processes that are at work; None when that cannot be said. Takes a few seconds at most."""
     found: list[set[int] | None] = []
     prober = threading.Thread(target=lambda: found.append(_probe(url, pids)), name="flowgen-probe", daemon=True)
-    prober.start()
+    try:
+        prober.start()
+    except RuntimeError:  # no thread can be had
+        return None
     prober.join(_PROBE)
     return found[0] if found else set()
 

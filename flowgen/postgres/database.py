@@ -18,6 +18,7 @@ and an operation sees it as an exception at its yield, so it can answer it.
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 from collections.abc import Generator, Mapping
 from contextlib import suppress
@@ -364,6 +365,15 @@ def redact(text: str) -> str:
     return re.sub(r"""(password\s*=\s*)('(?:[^'\\]|\\.)*'|[^\s&]+)""", r"\1***", text, flags=re.IGNORECASE)
 
 
+def _own_lack() -> str:
+    """What this process can have no more of: libpq does not always say so."""
+    try:
+        os.close(os.open(os.devnull, os.O_RDONLY))
+    except OSError as error:
+        return f": {error.strerror}"
+    return ""
+
+
 def translate(error: psycopg.Error | OSError) -> DatabaseError:
     """What went wrong, once for all rooms: its SQLSTATE, and whether trying again may help."""
     if isinstance(error, OSError):  # this process may open nothing more, for now
@@ -375,7 +385,8 @@ def translate(error: psycopg.Error | OSError) -> DatabaseError:
     if sqlstate is None:
         # no answer from the server: the connection was refused or is gone; InterfaceError: it was closed here
         transient = isinstance(error, psycopg.OperationalError | psycopg.InterfaceError)
-        return DatabaseError(message, transient=transient)
+        lack = _own_lack() if "no error details" in message else ""
+        return DatabaseError(message + lack, transient=transient)
     transient = (
         sqlstate.startswith(_TRANSIENT)
         or (sqlstate == _STANDBY and "recovery" in message)

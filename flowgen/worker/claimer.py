@@ -154,6 +154,8 @@ class Claimer:
 
     def room(self) -> int:
         """How many more runs can be taken: as many as the functions will get to soon."""
+        if self._executor.starved:
+            return 0
         live = self._runner.count()
         seconds = max(self._executor.mean_seconds, 0.00005)
         backlog = int(min(LIVE, max(self._executor.size, self._executor.size * BACKLOG / seconds)))
@@ -170,7 +172,7 @@ class Claimer:
             return await self._suspect()
         room = min(BATCH, self.room(), BEHIND - self._runner.agents.committer.behind)
         if room <= 0:
-            return 0.005
+            return 0.1 if self._executor.starved else 0.005
         if self._one_by_one:
             room = 1
             self._one_by_one -= 1

@@ -124,6 +124,11 @@ class Executor:
         self._sampled = 0
         self._pid = os.getpid()
 
+    @property
+    def starved(self) -> bool:
+        """Sync functions wait, and there is no thread to call them."""
+        return self._threads.none
+
     def submit(self, running: RunningCall) -> None:
         """Call a step's function as soon as there is room."""
         self.pending += 1

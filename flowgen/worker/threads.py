@@ -49,6 +49,11 @@ class Threads:
         self._pending = 0
         """Jobs that were submitted and are not known to have ended."""
 
+    @property
+    def none(self) -> bool:
+        """No thread can be had for now: what is submitted waits."""
+        return self._short and not self._threads
+
     def submit(self, job: Job, argument: Any, done: Done) -> None:
         """Call `job(argument)` on a thread, then `done(argument, value, error)` on the event loop."""
         self._pending += 1
@@ -88,7 +93,7 @@ class Threads:
 
     def _start_again(self) -> None:
         self._short = False
-        if self._threads < min(self._pending, self._size + self._surplus):
+        while self._threads < min(self._pending, self._size + self._surplus) and not self._short:
             self._start()
 
     def _work(self) -> None:
