@@ -20,7 +20,7 @@ __all__ = ["Link", "backoff", "is_local"]
 T = TypeVar("T")
 
 _AGAIN = 1.0
-"""Seconds for which the spare does, after a connection could not be had."""
+"""Seconds, on the average, before the next try after a connection could not be had; the spare does meanwhile."""
 _GIVEN_UP = 5.0
 """Seconds for which the spare does, after the connection was given up."""
 
@@ -61,10 +61,11 @@ class Link:
                 spare = self._spare if self._spare is not None and self._spare.open else None
                 if spare is not None and monotonic() < self._dial_at:
                     return await spare.call(op)
+                await asyncio.sleep(self._dial_at - monotonic())  # whoever else waits for this link, it dials once
                 try:
                     await self._dial()
                 except DatabaseError:
-                    self._dial_at = monotonic() + _AGAIN
+                    self._dial_at = monotonic() + _AGAIN * (0.5 + random.random())  # noqa: S311
                     if spare is None:
                         raise
                     return await spare.call(op)

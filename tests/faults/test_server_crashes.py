@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from itertools import count
 from typing import Any
@@ -77,7 +79,7 @@ def stop_smart(server: OwnServer) -> None:
 
 
 FAULTS = [
-    pytest.param(kill, marks=pytest.mark.fault("F29", "F45", "F49"), id="the server is killed"),
+    pytest.param(kill, marks=pytest.mark.fault("F29", "F45"), id="the server is killed"),
     pytest.param(kill_one, marks=pytest.mark.fault("F30", "F45"), id="one of its processes is killed"),
     pytest.param(stop_smart, marks=pytest.mark.fault("F34"), id="it is stopped and started"),
 ]
@@ -106,3 +108,31 @@ def test_nothing_acknowledged_is_lost_when(
             workers.stop()
     with server.connected(url) as db:
         check_storage(db)
+
+
+@pytest.mark.fault("F49")
+def test_workers_do_not_storm_a_server_that_is_away(server: OwnServer, url: str, app: App) -> None:
+    with Proxy(server.url) as proxy, flowgen.connect(url) as client:
+        with server.connected(url) as db:
+            ledger(db)
+        traffic = Traffic(app, client, pause=0.2)
+        made = Workers(proxy.url(url))
+        try:
+            for _ in range(2):
+                made(app, lease=8)
+            with traffic:
+                traffic.goes_on()
+                server.stop("immediate")
+                away_at = time.monotonic()
+                eventually(lambda: time.monotonic() - away_at > 4)
+                server.start()
+                tries = Counter(each.name for each in proxy.accepted if away_at < each.at < away_at + 4)
+                traffic.goes_on()
+            with server.connected(url) as db:
+                traffic.check(db, again=10 * len(traffic.calls))
+        finally:
+            made.stop()
+    # Two workers, four seconds: each of their connections is asked for about once a second.
+    links = [count for name, count in tries.items() if name not in {"flowgen transaction", "flowgen heartbeat"}]
+    assert max(links) <= 2 * 9, tries
+    assert sum(tries.values()) <= 2 * 4 * 8, tries
