@@ -43,13 +43,20 @@ def test_a_clock_that_steps_back_repeats_no_tick_and_neither_ends_nor_keeps_a_le
             yield Sleep(0.1)
         return number
 
+    @app.workflow
+    def awake(number: int) -> Flow[int]:
+        for _ in range(3):
+            yield Step(charge, number)
+        return number
+
     @app.task(cron="* * * * * *")
     def tick() -> None: ...
 
     handle = flowgen_worker(app, lease=3, heartbeat=0.5)
     ticks = RunQuery(name="tick", status="completed")
     eventually(lambda: flowgen_client.count(ticks) >= 2, timeout=20)
-    first = flowgen_client.start_many([work.call(number) for number in range(10)])
+    # A sleep that has begun ends at its absolute time: never early, and after such a step late.
+    first = flowgen_client.start_many([awake.call(number) for number in range(10)])
     step(flowgen_database, BACK)
     second = flowgen_client.start_many([work.call(number) for number in range(10)])
     for runs in (first, second):
