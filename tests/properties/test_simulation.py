@@ -22,8 +22,8 @@ from .handlers import ONCE, Program, definitions, programs, save, walk, work
 
 SCHEDULES = 25
 """Of each program."""
-PROGRAMS = 300
-FLOW_SCHEDULES = 120
+PROGRAMS = 240
+FLOW_SCHEDULES = 60
 """Of each workflow of `flows.py`."""
 NIGHTLY = int(os.environ.get("FLOWGEN_SCHEDULES", "100000"))
 """Schedules of the nightly test; FLOWGEN_SCHEDULES=2000000 is the long one."""
