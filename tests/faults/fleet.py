@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, Self
 
 import flowgen
-from flowgen import App, Flow, Settings, Sleep, Step
+from flowgen import App, Settings
 from tests.waiting import eventually
 
 PATIENCE = 60.0
@@ -52,21 +52,6 @@ def noted(n: int) -> str:
     return str(_asked["name"])
 
 
-def visit(n: int, where: str) -> int:
-    note(f"{n} {where}")
-    time.sleep(0.01)
-    return n
-
-
-@app.workflow
-def journey(n: int) -> Flow[list[int]]:
-    """Two steps, a sleep and a third step; each notes that it was called."""
-    first = yield from Step(visit, n, "first")
-    second = yield from Step(visit, n, "second")
-    yield from Sleep(0.05)
-    return [first, second, (yield from Step(visit, n, "third"))]
-
-
 class Fleet:
     """The parent of the workers. Closing it kills them."""
 
@@ -81,7 +66,7 @@ class Fleet:
         )  # fmt: skip
 
     def start(self, **asked: Any) -> int:
-        """The pid of a new worker. `holds`: it ends no call; `name`; `host` and `pid`: what it takes itself for."""
+        """The pid of a new worker. `holds`: it ends no call; `name`; `queues`; `host` and `pid`: what it says it is."""
         line = {"url": self._url, "notes": str(self._notes), "log": str(self._log), "holds": False, "name": "", **asked}
         assert self._process.stdin is not None
         assert self._process.stdout is not None
@@ -145,7 +130,8 @@ def _live() -> None:
         if "host" in _asked:  # as in two containers with the same settings
             socket.gethostname = lambda: str(_asked["host"])
             os.getpid = lambda: int(_asked["pid"])
-        flowgen.run(_asked["url"], app=app, settings=Settings(lease=_asked.get("lease", 2), poll=0.1, grace=10))
+        settings = Settings(lease=_asked.get("lease", 2), poll=0.1, grace=10)
+        flowgen.run(_asked["url"], app=app, queues=_asked.get("queues"), settings=settings)
         code = 0
     except BaseException as error:
         logging.getLogger("fleet").exception("ended: %s", type(error).__name__)

@@ -42,11 +42,6 @@ def workers(flowgen_database: str, tmp_path: Path) -> Iterator[Fleet]:
         yield made
 
 
-def sizes(quick: int, nightly: int) -> pytest.MarkDecorator:
-    """One size for every run of the suite, a larger one for the nights."""
-    return pytest.mark.parametrize("size", [quick, pytest.param(nightly, marks=pytest.mark.nightly)])
-
-
 def left(db: Db) -> int:
     """Runs that have not ended."""
     found = db.execute("select count(*) from flowgen.run where status < 7").fetchone()
@@ -83,7 +78,7 @@ def drained(db: Db) -> Counter[str]:
 
 
 @pytest.mark.fault("F28")
-@sizes(2_000, 10_000)
+@pytest.mark.parametrize("size", [2_000, pytest.param(10_000, marks=pytest.mark.nightly)])
 def test_after_the_end_of_all_workers_new_ones_drain_in_batches_with_few_connections(
     size: int, workers: Fleet, flowgen_client: Client, db: Db
 ) -> None:
@@ -116,12 +111,12 @@ def test_after_the_end_of_all_workers_new_ones_drain_in_batches_with_few_connect
     assert db.execute("select max(recoveries) <= 1 from flowgen.run").fetchone() == (True,)
 
 
+@pytest.mark.nightly
 @pytest.mark.fault("F26")
-@sizes(2_000, 5_000)
-def test_a_sweep_every_few_milliseconds_takes_nothing_from_a_live_worker(
-    size: int, flowgen_client: Client, flowgen_worker: Workers, flowgen_database: str, db: Db
+def test_a_sweep_every_few_milliseconds_takes_nothing_from_a_live_worker_of_very_many_runs(
+    flowgen_client: Client, flowgen_worker: Workers, flowgen_database: str, db: Db
 ) -> None:
-    schema = Schema()
+    schema, size = Schema(), 5_000
     sweeps: list[Reaped] = []
     over = threading.Event()
 
@@ -146,3 +141,38 @@ def test_a_sweep_every_few_milliseconds_takes_nothing_from_a_live_worker(
     assert db.execute("select min(claim), max(claim), max(recoveries), max(status) from flowgen.run").fetchone() == (
         1, 1, 0, 7,
     )  # fmt: skip
+
+
+@pytest.mark.fault("F24")
+def test_of_workers_that_look_alike_only_the_runs_of_the_one_that_died_are_recovered(
+    workers: Fleet, flowgen_client: Client, db: Db
+) -> None:
+    alike = {"host": "pod", "pid": 7}
+    pids = {name: workers.start(holds=True, name=name, queues=[name], **alike) for name in ("a", "b", "c")}
+    eventually(lambda: live(db) == 3, PATIENCE)
+    assert db.execute("select distinct host, pid from flowgen.worker").fetchall() == [("pod", 7)]
+    runs = flowgen_client.start_many([fleet.noted.call(n).opts(queue="abc"[n % 3]) for n in range(6)])
+    eventually(lambda: len(workers.notes()) == 6, PATIENCE)
+    taken = {int(number): name for number, name in (line.split() for line in workers.notes())}
+    dead = taken[0]
+    lost = {n for n in taken if taken[n] == dead}
+
+    def owners() -> dict[int, Any]:
+        found = dict(db.execute("select run_id, owner from flowgen.run").fetchall())
+        return {n: found[run.uuid] for n, run in enumerate(runs)}
+
+    before = owners()
+    assert len({(taken[n], before[n]) for n in taken}) == len(set(taken.values()))
+    workers.kill(pids[dead])
+    workers.start(name="again", **alike)
+    eventually(lambda: len(workers.notes()) == 6 + len(lost), PATIENCE)
+    assert {int(line.split()[0]) for line in workers.notes()[6:]} == lost
+    for n, run in enumerate(runs):
+        shown = run.refresh()
+        assert shown.recoveries == (n in lost), n
+        if n not in lost:
+            assert owners()[n] == before[n]
+            assert "pod" in str(flowgen_client.why(run.id))
+            row = db.execute("select dead, host, pid from flowgen.worker where worker_id = %s", (before[n],))
+            assert row.fetchone() == (False, "pod", 7)
+    assert before[0] not in owners().values()
