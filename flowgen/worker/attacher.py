@@ -126,6 +126,8 @@ class Attacher:
                 attached = await self._link.call(attach)
             except DatabaseError as error:
                 if error.sqlstate in AGAIN:
+                    await self._session.again(error, failures)
+                    failures += 1
                     continue
                 if not error.transient:
                     raise

@@ -40,6 +40,7 @@ AT_ONCE = 200
 """Runs that go on before the event loop looks whether something has arrived."""
 
 AGAIN = ("40001", "40P01")
+"""What the server refused for others' sake, and wrote nothing of: it is sent again as it is."""
 REFUSED = ("22", "23", "54")
 
 
@@ -157,7 +158,9 @@ class Committer:
                 pass
             except Exception as error:
                 state = error.sqlstate or "" if isinstance(error, DatabaseError) else ""
-                if state in AGAIN:
+                if isinstance(error, DatabaseError) and state in AGAIN:
+                    await self._session.again(error, failures)
+                    failures += 1
                     continue
                 if is_local(error) and not failing:
                     return await self._halve(await self._left(parts, session), error)

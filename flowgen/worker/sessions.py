@@ -10,7 +10,7 @@ from flowgen.errors import DatabaseError
 from flowgen.postgres import workers
 from flowgen.postgres.rows import Session
 from flowgen.worker.clock import DatabaseClock
-from flowgen.worker.link import Link
+from flowgen.worker.link import Link, backoff
 
 __all__ = ["SessionHolder"]
 
@@ -87,6 +87,12 @@ class SessionHolder:
         """A new session, under a new id."""
         self.current = session
         self.fenced = False
+
+    async def again(self, error: DatabaseError, before: int) -> None:
+        """Before what was refused for others' sake is sent again: the first time at once, then ever less often."""
+        if before:
+            self.trouble(error, before)
+            await asyncio.sleep(backoff(before))
 
     def trouble(self, error: DatabaseError, failures: int) -> None:
         """The database cannot be reached or is busy; said once, then every tenth time."""
