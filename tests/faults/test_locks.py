@@ -1,317 +1,29 @@
-"""Locks that cross: whatever two of them do to the same runs at once, nobody deadlocks and no change is lost."""
+"""Locks that cross: whatever two of them do to the same runs at once, nobody deadlocks and no change is lost.
+
+What the server refuses all the same is sent again.
+"""
 
 from __future__ import annotations
 
 import itertools
 import random
-import threading
 import time
-from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
-from uuid import UUID, uuid4
 
-import attrs
 import psycopg
 import pytest
 
-from flowgen.core.entries import Entry, EntryKind
-from flowgen.core.ids import uuid_of_id
-from flowgen.core.states import Status
-from flowgen.errors import DatabaseError
-from flowgen.postgres import claims, entries, runs, workers
-from flowgen.postgres.children import attach_child
-from flowgen.postgres.rows import FlushBatch, NewRun, RunAction, RunUpdate, Session
+from flowgen import App, Flow, Invoke, Schedule, Sleep, Step, Transaction
+from flowgen.client.sync import Client
+from flowgen.testing.workers import Workers
+from tests.faults.crossing import NAMES, OPERATIONS, Rounds
 from tests.integration.postgres.store import Store
+from tests.waiting import eventually
 
 Conn = psycopg.Connection[Any]
-
-ENDED = '{"status":"cancelled","error":null}'
-NAMES = "root", "waits", "given", "next", "failed", "orphan", "attaches", "also", "paused", "shared"
-
-
-@attrs.define(eq=False)
-class Tree:
-    """Runs of one round, in every state that the operations change; their ids, and so the order of locks, are random.
-
-    `root` waits for a time that has come; its children: `waits`, running, the parent of `given`, which runs too;
-    `next`, ready; `failed`; `orphan`, of a session that is dead; `attaches` and `also`, running; `paused`;
-    `shared`, running, for which others wait too.
-    """
-
-    store: Store
-    ours: Session
-    taker: Session
-    dead: Session
-    queue: str
-    let_go: threading.Event = attrs.field(factory=threading.Event)
-    attaching: list[str] = attrs.field(factory=lambda: ["also", "attaches"])
-    ids: dict[str, UUID] = attrs.field(init=False)
-
-    def __attrs_post_init__(self) -> None:
-        self.ids = {name: uuid4() for name in NAMES} | {
-            name: uuid_of_id("flowgen", f"{self.queue} {name}") for name in ("shared", "fresh")
-        }
-        running = Status.RUNNING
-        rows = [
-            ("root", None, Status.WAITING, None),
-            ("waits", "root", running, self.ours),
-            ("given", "waits", running, self.ours),
-            ("next", "root", Status.READY, None),
-            ("failed", "root", Status.FAILED, None),
-            ("orphan", "root", running, self.dead),
-            ("attaches", "root", running, self.ours),
-            ("also", "root", running, self.ours),
-            ("paused", "root", Status.PAUSED, None),
-            ("shared", "root", running, self.ours),
-        ]
-        given = [
-            (
-                self.ids[name],
-                self.ids[parent] if parent else None,
-                name,
-                status,
-                owner.id if owner else None,
-                status != Status.READY,
-                f"{self.queue} {name}" if name == "shared" else None,
-                self.queue,
-            )
-            for name, parent, status, owner in rows
-        ]
-        columns = list(zip(*given, strict=True))
-        self.store.sql(
-            "INSERT INTO {schema}.run (run_id, parent_id, root_id, parent_key, status, owner, claim, started_at,"
-            " finished_at, due_at, id, queue, name, kind, input, created_at)"
-            " SELECT g.run, g.parent, %s, g.key, g.status, g.owner, g.begun::int, CASE WHEN g.begun THEN c END,"
-            " CASE WHEN g.status = 8 THEN c END, CASE WHEN g.status < 3 OR g.status = 4 THEN c END, g.id, g.queue,"
-            " 'job', 'task', '{}', c FROM {schema}.clock() c, unnest(%s::uuid[], %s::uuid[], %s::text[], %s::int[],"
-            " %s::uuid[], %s::bool[], %s::text[], %s::text[]) g (run, parent, key, status, owner, begun, id, queue)",
-            self.ids["root"],
-            *(list(column) for column in columns),
-        )
-
-    def patiently(self, once: Callable[[], bool]) -> None:
-        """Again when somebody held a lock, as the agents of a worker do; not before the barrier is gone."""
-        while True:
-            try:
-                if once():
-                    return
-            except DatabaseError as error:
-                if error.sqlstate != "55P03":
-                    raise
-            assert self.let_go.wait(30)
-
-    def flush(self, conn: Conn, *updates: RunUpdate) -> None:
-        def once() -> bool:
-            nonlocal updates
-            result = self.store.run(entries.flush(self.ours, FlushBatch(updates=list(updates))), conn)
-            assert not result.fenced
-            updates = tuple(update for update in updates if update.run_id in result.skipped)
-            return not updates
-
-        self.patiently(once)
-
-    def changes(self, name: str, action: RunAction, **parts: Any) -> RunUpdate:
-        return RunUpdate(run_id=self.ids[name], claim=1, action=action, **parts)
-
-    # what is done at once
-
-    def start(self, conn: Conn) -> Any:
-        rows = [
-            NewRun(run_id=self.ids[name], id=f"{self.queue} {name}", name="job", kind="task", queue=self.queue)
-            for name in random.sample(["shared", "fresh"], 2)
-        ]
-        return self.store.run(runs.start(rows), conn)
-
-    def claim(self, conn: Conn) -> Any:
-        taken: list[UUID] = []
-
-        def once() -> bool:
-            claimed = self.store.run(claims.claim(self.taker, 5, queues=[self.queue]), conn)
-            assert not claimed.fenced
-            taken.extend(item.run_id for item in claimed.runs)
-            return not claimed.busy
-
-        self.patiently(once)
-        return taken
-
-    def complete(self, conn: Conn) -> Any:
-        told = {"notify_parent": self.ids["waits"], "parent_key": "given"}
-        done = [
-            self.changes("given", RunAction.COMPLETE, output="1", **told),
-            self.changes("shared", RunAction.COMPLETE, output="2"),
-        ]
-        self.flush(conn, *done)
-
-    def hang_up(self, conn: Conn) -> Any:
-        self.flush(conn, self.changes("waits", RunAction.HANG_UP))
-
-    def cancel(self, conn: Conn) -> Any:
-        return self.store.run(runs.cancel(self.ids["root"], "x", error="{}", payload=ENDED), conn)
-
-    def pause(self, conn: Conn) -> Any:
-        return self.store.run(runs.pause(self.ids["root"], "x"), conn)
-
-    def resume(self, conn: Conn) -> Any:
-        return self.store.run(runs.resume(self.ids["root"]), conn)
-
-    def promote(self, conn: Conn) -> Any:
-        return self.store.run(claims.promote(), conn)
-
-    def reap(self, conn: Conn) -> Any:
-        return self.store.run(workers.reap(), conn)
-
-    def attach(self, conn: Conn) -> Any:
-        parent = {"parent_id": self.ids[self.attaching.pop()], "root_id": self.ids["root"], "queue": self.queue}
-        for index, name in enumerate(random.sample(["shared", "fresh"], 2)):
-            child = NewRun(
-                run_id=self.ids[name], id=f"{self.queue} {name}", name="job", kind="task", parent_key=name, **parent
-            )
-            entry = Entry(index, EntryKind.CHILD, name)
-            attached = self.store.run(attach_child(self.ours, 1, child, [entry], blocks=True), conn)
-            assert attached.what in ("started", "attached")
-
-    def retry(self, conn: Conn) -> Any:
-        return self.store.run(runs.retry(self.ids["failed"], payload="{}", who=None), conn)
-
-    # what must be so afterwards, whoever was first
-
-    def rows(self) -> dict[str, Any]:
-        found = self.store.sql(
-            "SELECT r.run_id, r.status, r.request, r.owner, r.claim, r.attempt, r.mail,"
-            " ARRAY(SELECT i.key FROM {schema}.inbox i WHERE i.run_id = r.run_id ORDER BY 1),"
-            " ARRAY(SELECT e.key FROM {schema}.entry e WHERE e.run_id = r.run_id ORDER BY 1),"
-            " (SELECT count(*) FROM {schema}.waiter w WHERE w.run_id = r.run_id)"
-            " FROM {schema}.run r WHERE r.run_id = ANY (%s)",
-            list(self.ids.values()),
-        )
-        names = {run_id: name for name, run_id in self.ids.items()}
-        return {names[row[0]]: Row(*row[1:]) for row in found}
-
-    def check(self, pair: tuple[str, str], results: tuple[Any, Any]) -> None:
-        """No change of either is lost. What was locked elsewhere is done by the next round, as in a worker."""
-        for again in set(pair) & {"promote", "reap"}:
-            getattr(self, again)(self.store.conn)
-        rows = self.rows()
-        for row in rows.values():
-            assert row.status >= Status.COMPLETED or row.mail == len(row.inbox)
-            assert row.status != Status.WAITING or (row.mail == 0 and row.request is None)
-        for one in set(pair):
-            getattr(self, f"after_{one}", lambda *_: None)(rows, pair, results)
-
-    def after_start(self, rows: dict[str, Any], pair: tuple[str, str], results: Any) -> None:
-        created = [results[place].created for place in (0, 1) if pair[place] == "start"]
-        assert {"shared", "fresh"} <= rows.keys()
-        assert len(created) == 1 or not created[0] & created[1]
-        assert all(run_id == self.ids["fresh"] for each in created for run_id in each)
-
-    def after_claim(self, rows: dict[str, Any], pair: tuple[str, str], results: Any) -> None:
-        taken = [run_id for place in (0, 1) if pair[place] == "claim" for run_id in results[place]]
-        assert len(taken) == len(set(taken))
-        for name in (name for name, run_id in self.ids.items() if run_id in taken):
-            begun = name not in ("next", "fresh")
-            assert (rows[name].status, rows[name].owner, rows[name].claim) == (3, self.taker.id, 1 + begun), name
-
-    def after_complete(self, rows: dict[str, Any], pair: tuple[str, str], results: Any) -> None:
-        assert (rows["given"].status, rows["shared"].status) == (Status.COMPLETED, Status.COMPLETED)
-        assert rows["waits"].inbox == ["given"]
-        assert rows["shared"].waiters == 0
-        if "attach" in pair:
-            assert rows["attaches"].inbox == ["shared"]
-
-    def after_hang_up(self, rows: dict[str, Any], pair: tuple[str, str], results: Any) -> None:
-        assert rows["waits"].status != Status.RUNNING or "claim" in pair
-
-    def after_cancel(self, rows: dict[str, Any], pair: tuple[str, str], results: Any) -> None:
-        for name, row in rows.items():
-            if name != "fresh" and not (name == "failed" and "retry" in pair):
-                assert row.status >= Status.COMPLETED or row.request == 1, name
-
-    def after_pause(self, rows: dict[str, Any], pair: tuple[str, str], results: Any) -> None:
-        for name, row in rows.items():
-            if name != "fresh" and not (name == "failed" and "retry" in pair) and "resume" not in pair:
-                assert row.status >= Status.COMPLETED or row.status == Status.PAUSED or row.request, name
-
-    def after_resume(self, rows: dict[str, Any], pair: tuple[str, str], results: Any) -> None:
-        assert rows["paused"].status != Status.PAUSED or "pause" in pair
-
-    def after_promote(self, rows: dict[str, Any], pair: tuple[str, str], results: Any) -> None:
-        assert rows["root"].status != Status.WAITING
-
-    def after_reap(self, rows: dict[str, Any], pair: tuple[str, str], results: Any) -> None:
-        assert rows["orphan"].owner != self.dead.id
-
-    def after_attach(self, rows: dict[str, Any], pair: tuple[str, str], results: Any) -> None:
-        for name in ("attaches", "also")[: pair.count("attach")]:
-            assert rows[name].entries == ["fresh", "shared"]
-        assert rows["shared"].waiters == ("complete" not in pair) * pair.count("attach")
-
-    def after_retry(self, rows: dict[str, Any], pair: tuple[str, str], results: Any) -> None:
-        assert (rows["failed"].status != Status.FAILED, rows["failed"].attempt) == (True, 2)
-        assert [results[place] for place in (0, 1) if pair[place] == "retry"].count(True) == 1
-
-
-@attrs.frozen
-class Row:
-    status: int
-    request: int | None
-    owner: UUID | None
-    claim: int
-    attempt: int
-    mail: int
-    inbox: list[str]
-    entries: list[str]
-    waiters: int
-
-
-OPERATIONS = (
-    "start", "claim", "complete", "hang_up", "cancel", "pause", "resume", "promote", "reap", "attach", "retry",
-)  # fmt: skip
-BLOCKED = "SELECT count(*) FROM pg_stat_activity WHERE pid = ANY (%s) AND wait_event_type = 'Lock'"
-
-
-class Rounds:
-    """Two operations at a time, on connections of their own, and a third session that holds one of the rows."""
-
-    def __init__(self, store: Store, pool: ThreadPoolExecutor) -> None:
-        self.store = store
-        self.pool = pool
-        self.pair = [store.connect(), store.connect()]
-        self.holder = store.connect(autocommit=False)
-        self.ours, self.taker = store.register("job"), store.register("job")
-
-    def play(self, pair: tuple[str, str], queue: str, *, held: str | None) -> None:
-        dead = self.store.register("job")
-        self.store.sql("UPDATE {schema}.worker SET lease_until = '-infinity' WHERE worker_id = %s", dead.id)
-        tree = Tree(self.store, self.ours, self.taker, dead, queue)
-        if held is None:
-            tree.let_go.set()
-        else:
-            self.store.sql("SELECT FROM {schema}.run WHERE run_id = %s FOR UPDATE", tree.ids[held], conn=self.holder)
-        together = threading.Barrier(2)
-
-        def act(name: str, conn: Conn) -> Any:
-            together.wait(30)
-            return getattr(tree, name)(conn)
-
-        acting = [self.pool.submit(act, name, conn) for name, conn in zip(pair, self.pair, strict=True)]
-        if held is not None:
-            self.until_they_stand(acting)
-            self.holder.rollback()
-            tree.let_go.set()
-        try:
-            tree.check(pair, (acting[0].result(30), acting[1].result(30)))
-        except Exception as error:
-            raise AssertionError(f"{pair[0]} and {pair[1]}, while {held} was locked: {error}") from error
-        self.store.sql("DELETE FROM {schema}.run WHERE queue = %s", queue)
-
-    def until_they_stand(self, acting: list[Future[Any]]) -> None:
-        """Each has ended, waits for a lock, or was told to come again."""
-        pids = [conn.info.backend_pid for conn in self.pair]
-        end = time.monotonic() + 0.05
-        while not all(each.done() for each in acting) and time.monotonic() < end:
-            if sum(each.done() for each in acting) + self.store.one(BLOCKED, pids) >= 2:
-                return
 
 
 @pytest.fixture
@@ -352,3 +64,163 @@ def test_no_two_operations_on_the_same_runs_deadlock_or_lose_a_change(rounds: Ro
 @pytest.mark.fault("F46")
 def test_no_two_operations_deadlock_or_lose_a_change_in_many_rounds(rounds: Rounds) -> None:
     check_all_pairs(rounds, 120, 5)
+
+
+# --- what happens all the same is tried again
+
+
+STOPS = """
+CREATE FUNCTION public.stop() RETURNS trigger LANGUAGE plpgsql
+AS 'BEGIN PERFORM pg_advisory_xact_lock_shared(46); RETURN NULL; END';
+CREATE TRIGGER stop AFTER INSERT ON flowgen.entry EXECUTE FUNCTION public.stop();
+"""
+
+
+@pytest.mark.fault("F46")
+def test_a_flush_that_a_foreign_session_drove_into_a_deadlock_is_sent_again(
+    app: App, db: Conn, flowgen_database: str, flowgen_client: Client, flowgen_worker: Workers
+) -> None:
+    """It holds the worker's row and goes on to a schedule; somebody who has that one waits for the worker's row."""
+    calls: Counter[str] = Counter()
+
+    def count(name: str) -> None:
+        calls[name] += 1
+
+    @app.task
+    def report() -> None: ...
+
+    @app.workflow
+    def sets(cron: str) -> Flow[None]:
+        yield Schedule(report.call(), "nightly", cron=cron)
+        yield Step(count, cron)
+
+    db.execute(STOPS)
+    db.execute(f"ALTER DATABASE {db.info.dbname} SET deadlock_timeout = '20ms'".encode())
+    worker = flowgen_worker(app, lease=120)
+    flowgen_client.start(sets, "0 3 * * *").result(timeout=30)
+
+    mine = "datname = current_database() AND application_name = 'flowgen flush'"
+    stands = f"SELECT pid FROM pg_stat_activity WHERE {mine} AND wait_event = 'advisory'".encode()
+    crossed = f"SELECT pid FROM pg_stat_activity WHERE {mine} AND pid = ANY (pg_blocking_pids(%s))".encode()
+    with psycopg.connect(flowgen_database) as foreign, ThreadPoolExecutor(1) as pool:
+        foreign.execute("SET deadlock_timeout = '1h'")
+        foreign.execute("SELECT FROM flowgen.schedule FOR UPDATE")
+        db.execute("SELECT pg_advisory_lock(46)")
+        run = flowgen_client.start(sets, "0 4 * * *")
+        eventually(lambda: db.execute(stands).fetchone(), timeout=30)
+        crosses = pool.submit(foreign.execute, "SELECT FROM flowgen.worker FOR UPDATE")
+        eventually(lambda: db.execute(crossed, (foreign.info.backend_pid,)).fetchone(), timeout=30)
+        db.execute("SELECT pg_advisory_unlock(46)")
+        crosses.result(30)
+    run.result(timeout=30)
+    assert calls == {"0 3 * * *": 1, "0 4 * * *": 1}
+    assert db.execute("SELECT cron FROM flowgen.schedule").fetchall() == [("0 4 * * *",)]
+    assert (run.refresh().attempt, run.refresh().recoveries) == (1, 0)
+    worker.stop()  # a session that ends tells at once what it has counted
+    counted = "SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()"
+    eventually(lambda: db.execute(counted).fetchone() == (1,), timeout=30)
+
+
+REFUSALS = """
+CREATE TABLE public.refusal (share float NOT NULL);
+INSERT INTO public.refusal VALUES (0);
+CREATE SEQUENCE public.refused_40001;
+CREATE SEQUENCE public.refused_55p03;
+CREATE FUNCTION public.refuse() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    IF random() < (SELECT share FROM public.refusal) THEN
+        IF random() < 0.5 THEN
+            PERFORM nextval('public.refused_40001');
+            RAISE 'could not serialize access' USING ERRCODE = '40001';
+        END IF;
+        PERFORM nextval('public.refused_55p03');
+        RAISE 'could not obtain lock' USING ERRCODE = '55P03';
+    END IF;
+    RETURN NULL;
+END $$;
+CREATE TRIGGER refuse AFTER INSERT OR UPDATE ON flowgen.run EXECUTE FUNCTION public.refuse();
+CREATE TRIGGER refuse AFTER INSERT ON flowgen.entry EXECUTE FUNCTION public.refuse();
+CREATE TRIGGER refuse AFTER UPDATE ON flowgen.worker EXECUTE FUNCTION public.refuse();
+CREATE TABLE public.paid (n int);
+"""
+
+
+def refused(db: Conn) -> tuple[int, int]:
+    row = db.execute("SELECT a.last_value, b.last_value FROM refused_40001 a, refused_55p03 b").fetchone()
+    assert row is not None
+    return row
+
+
+@pytest.mark.fault("F47")
+def test_statements_that_the_server_refuses_for_others_sake_cost_no_attempt_and_no_call(
+    app: App, db: Conn, flowgen_client: Client, flowgen_worker: Workers
+) -> None:
+    """One statement in ten is, of those that write runs, histories and leases."""
+    calls: Counter[tuple[str, int]] = Counter()
+
+    def add(name: str, n: int) -> int:
+        calls[name, n] += 1
+        return n + 1
+
+    def pay(conn: Conn, n: int) -> int:
+        conn.execute("INSERT INTO public.paid VALUES (%s)", (n,))
+        return n
+
+    @app.task
+    def child(n: int) -> int:
+        calls["child", n] += 1
+        return n
+
+    @app.workflow
+    def works(n: int) -> Flow[int]:
+        total = yield from Step(add, "first", n)
+        total += yield from Transaction(pay, n)
+        total += yield from Invoke(child, n)
+        yield Sleep(seconds=0.05)
+        total += yield from Invoke(child, -n).opts(id=f"child {n}")
+        return total + (yield from Step(add, "last", n))
+
+    db.execute(REFUSALS)
+    flowgen_worker(app, lease=30)
+    many = 150
+    db.execute("UPDATE refusal SET share = 0.1")
+    runs = flowgen_client.start_many([works.call(n) for n in range(1, many + 1)])
+    assert [run.result(timeout=100) for run in runs] == [3 * n + 2 for n in range(1, many + 1)]
+    db.execute("UPDATE refusal SET share = 0")
+    assert set(calls.values()) == {1}
+    assert len(calls) == 4 * many
+    assert db.execute("SELECT n FROM paid ORDER BY n").fetchall() == [(n,) for n in range(1, many + 1)]
+    most = "SELECT max(attempt), max(recoveries), (SELECT max(attempt) FROM flowgen.entry) FROM flowgen.run"
+    assert db.execute(most).fetchone() == (1, 0, 1)
+    assert min(refused(db)) > 5
+
+
+@pytest.mark.fault("F47")
+@pytest.mark.parametrize("state", ["40001", "55P03"])
+def test_what_the_server_goes_on_refusing_is_tried_again_ever_less_often(
+    app: App, db: Conn, flowgen_client: Client, flowgen_worker: Workers, state: str
+) -> None:
+    calls = 0
+
+    def step() -> int:
+        nonlocal calls
+        calls += 1
+        return 1
+
+    @app.workflow
+    def one() -> Flow[int]:
+        return (yield from Step(step))
+
+    db.execute(
+        f"CREATE SEQUENCE refused; CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN "
+        f"PERFORM nextval('public.refused'); RAISE 'not now' USING ERRCODE = '{state}'; END $$;"
+        "CREATE TRIGGER refuse AFTER INSERT ON flowgen.entry EXECUTE FUNCTION public.refuse()".encode()
+    )
+    flowgen_worker(app)
+    began = time.monotonic()
+    run = flowgen_client.start(one)
+    eventually(lambda: db.execute("SELECT FROM refused WHERE last_value >= 5").fetchone() is not None, timeout=30)
+    assert time.monotonic() - began > 0.3
+    db.execute("DROP TRIGGER refuse ON flowgen.entry")
+    assert run.result(timeout=30) == 1
+    assert (calls, run.refresh().attempt, run.refresh().recoveries) == (1, 1, 0)
