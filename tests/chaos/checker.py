@@ -110,8 +110,10 @@ def _family(evidence: Evidence, row: RunRow) -> Iterator[RunRow]:
 
 
 def _tidied(evidence: Evidence) -> Found:
-    """A handler that had begun, and was cancelled, has cleaned up."""
+    """A handler that was cancelled in the middle has cleaned up. One that was at it already was cancelled at that."""
     for row in evidence.runs:
+        if evidence.outcomes.get((row.run, "add_async", 0)):
+            continue
         begun = row.name == "tidy" and row.status == CANCELLED and evidence.history.get(row.run)
         if begun and evidence.ledger.get((row.run, "tidy up", 0), 0) != 1:
             yield Violation("I3", row.run, "it was cancelled in the middle, and did not clean up")

@@ -253,7 +253,6 @@ class Harness:
         said = list(witness.lines(self.folder / "said.jsonl"))
         lines = list(witness.lines(self._fleet.spoken))
         stalls = [Span("stall", line["since"], line["t"], line["who"]) for line in lines if line["e"] == "stall"]
-        lost = [Span("ack", since, since + 1.5) for loss, since, _ in monkey.losses if loss.happened.is_set()]
         return Evidence(
             starts=[each for each in said if each["kind"] != "cancel"],
             cancels=[each for each in said if each["kind"] == "cancel"],
@@ -268,7 +267,7 @@ class Harness:
             schedules=store.schedules(),
             lines=lines,
             kills=monkey.kills + [Kill(dead["t"], dead["who"]) for dead in self._fleet.died if dead["who"]],
-            spans=[*monkey.spans, *self._server.spans, *self._pulse.spans, *stalls, *lost],
+            spans=[*monkey.spans, *self._server.spans, *self._pulse.spans, *stalls],
             stops=monkey.stops,
             left={**store.left(), "orphan processes": len(self._fleet.orphans())},
             storage=self._server.storage(),
@@ -283,9 +282,9 @@ class Harness:
         )
 
     def _settle(self) -> None:
-        """Connections end a moment after their processes."""
-        until = time.monotonic() + 5
-        while time.monotonic() < until and self._store.left()["connections"]:
+        """Connections end a moment after their processes, and processes whose supervisor was killed by themselves."""
+        until = time.monotonic() + 20
+        while time.monotonic() < until and (self._store.left()["connections"] or self._fleet.orphans()):
             threading.Event().wait(0.05)
 
     def _checksums(self) -> list[Violation]:
@@ -294,7 +293,7 @@ class Harness:
 
     def _lost_answers(self) -> dict[str, int]:
         found: dict[str, int] = {}
-        for loss, _, _ in self._monkey.losses:
+        for loss in self._monkey.losses:
             if loss.happened.is_set():
                 found[loss.pattern.pattern] = found.get(loss.pattern.pattern, 0) + 1
         return found

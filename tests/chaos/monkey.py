@@ -45,7 +45,9 @@ class Monkey:
         self.kills: list[Kill] = []
         self.spans: list[Span] = []
         self.stops: list[dict[str, Any]] = []
-        self.losses: list[tuple[Loss, float, Proxy]] = []
+        self.losses: list[Loss] = []
+        """Answers that are to be lost, or were."""
+        self._noticed: set[int] = set()
         self._holes: list[tuple[float, float, Unit, list[str]]] = []
 
     def tend(self, until: float, fact: Callable[[], bool] = lambda: False) -> None:
@@ -54,6 +56,7 @@ class Monkey:
         while time.monotonic() < until and not fact():
             self._fleet.tend()
             self._reopen(time.monotonic())
+            self._look_for_losses()
             never.wait(0.02)
 
     def await_anchor(self, fault: Fault) -> str:
@@ -132,7 +135,7 @@ class Monkey:
             place = int(fault.picks[0] * len(self._proxies))
             proxy = self._proxies[place]
             pattern = CLIENTS if proxy is self._proxies[-1] else fault.arg
-            self.losses.append((proxy.lose_next_ack(pattern), now, proxy))
+            self.losses.append(proxy.lose_next_ack(pattern))
             self._note(fault, anchor, what=pattern)
             return
         if not units:
@@ -158,6 +161,14 @@ class Monkey:
                     unit.proxy.pass_through()
                 every = {*whos, *self._fleet.whos(unit)}
                 self.spans += [Span("blackhole", since, now + 1.0, who) for who in every]
+
+    def _look_for_losses(self) -> None:
+        """When an answer was lost, which may be some time after it was asked for."""
+        for place, loss in enumerate(self.losses):
+            if place not in self._noticed and loss.happened.is_set():
+                self._noticed.add(place)
+                now = time.monotonic()
+                self.spans.append(Span("ack", now - 1.0, now + 1.5))
 
     # rolling restart
 
@@ -191,7 +202,9 @@ class Monkey:
         for _, _, unit, _ in list(self._holes):
             assert unit.proxy is not None
             unit.proxy.pass_through()
-        self._reopen(float("inf"))
+        self._holes = [(since, 0.0, unit, whos) for since, _, unit, whos in self._holes]
+        self._reopen(time.monotonic())
+        self._look_for_losses()
         for proxy in self._proxies:
             proxy._losses.clear()
 
