@@ -82,8 +82,8 @@ class Monkey:
                 for pick in fault.picks:
                     worker = self._one(pick)
                     if worker is not None:
+                        self.kills.append(Kill(time.monotonic(), worker.who))  # before: others see it at once
                         self._fleet.kill(worker, fault.down)
-                        self.kills.append(Kill(time.monotonic(), worker.who))
                         self._note(fault, anchor, worker.who, worker.unit)
             case "stop":
                 worker = self._one(fault.picks[0])

@@ -25,6 +25,8 @@ DEATHS = 5
 """Workers that one poison run may end: two in company, `max_recoveries` (3) alone."""
 FUZZ = 0.5
 """Seconds for which a process may say something of a run that it has just given up."""
+CLOCKS = 0.05
+"""Seconds by which the database's clock and the machine's, as they were compared once, may be apart."""
 ALLOWED = frozenset({"server", "stop", "blackhole", "stall"})
 """What may cost a worker that lives its lease."""
 UNHEARD = frozenset({"ack", "reset", "terminate", "blackhole"})
@@ -82,7 +84,7 @@ def _may_end(evidence: Evidence, session: Session, following: Session | None) ->
     assert session.dead is not None
     if session.dead_by == session.who and following is None:
         return True  # it left
-    if evidence.killed_at.get(session.who, float("inf")) <= session.dead:
+    if evidence.killed_at.get(session.who, float("inf")) <= session.dead + CLOCKS:
         return True
     if following is not None and following.born < min(session.dead, session.born + evidence.lease):
         # The answer to its registration was lost, so the worker asked for another one.
