@@ -35,6 +35,8 @@ T = TypeVar("T")
 
 IGNORED = 1.0
 """Seconds after which the place of a task that was cancelled and goes on is given to another."""
+_DOUBT = 0.01
+"""Seconds between two looks at whether the lease holds, by a call that is about to begin."""
 
 Settled = Callable[["RunningCall", Result | None], None]
 """Told the result of a call; None when the function was interrupted by a shutdown."""
@@ -123,6 +125,8 @@ class Executor:
         """Of a call, smoothed, from one in eight: how fast a backlog goes away."""
         self._sampled = 0
         self._pid = os.getpid()
+        self.trusted: Callable[[], bool] = lambda: True
+        """Whether the lease is known to hold: a process that stood still begins no call before it has asked."""
 
     @property
     def starved(self) -> bool:
@@ -190,6 +194,8 @@ class Executor:
     def _call(self, running: RunningCall) -> Any:
         # `abort` sets `over` before it looks whether the call has begun: one of the two sees the other.
         running.begun_at = monotonic()
+        while not self.trusted() and not running.over:
+            running.signal.wait(_DOUBT)
         if running.over:
             return None
         if running.call.timeout is not None:
@@ -220,6 +226,8 @@ class Executor:
         error: BaseException | None = None
         try:
             running.awaited = True
+            while not self.trusted() and not running.over:
+                await asyncio.sleep(_DOUBT)
             if not running.over:
                 enter(running.context)  # the task is the function's alone
                 value = await call(running)

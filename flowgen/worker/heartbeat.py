@@ -61,6 +61,10 @@ class Heartbeat:
     def _trust(self) -> float:
         return self._settings.lease.total_seconds() * (1 - _MARGIN)
 
+    def trusted(self) -> bool:
+        """Whether the lease holds, as far as can be known without asking. May be called from any thread."""
+        return monotonic() <= self._trusted_until
+
     def start(self) -> None:
         self._thread.start()
 

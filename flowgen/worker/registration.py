@@ -48,7 +48,7 @@ class Registration:
         on_session: Callable[[UUID], None],
     ) -> None:
         self._link = link
-        self._app = app
+        self._definitions = dict(app.definitions)  # what is defined later, this worker does not know
         self._settings = settings
         self._queues = queues
         self._on_session = on_session
@@ -64,7 +64,7 @@ class Registration:
             return workers.register(
                 uuid4(),
                 lease=self._settings.lease,
-                definitions=list(self._app.definitions),
+                definitions=list(self._definitions),
                 queues=self._queues,
                 host=socket.gethostname(),
                 pid=os.getpid(),
@@ -79,7 +79,7 @@ class Registration:
 
     async def declare(self, now: datetime) -> None:
         """The schedules of this code; runs that nobody knew until now are put back."""
-        changes = declared(self._app.definitions.values(), now)
+        changes = declared(self._definitions.values(), now)
         await self._insist(lambda: schedules.declare(changes), TRIES)
         await self._insist(lambda: claims.put_back(10_000), TRIES)
 

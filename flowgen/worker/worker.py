@@ -202,6 +202,7 @@ class Worker:
             beaten=lambda now: self._soon(lambda: self._heard(now)),
             notified=lambda: self._soon(self._notified),
         )
+        executor.trusted = self._heartbeat.trusted
 
     async def _work(self, holder: SessionHolder, control: Link, drain: bool) -> None:
         runner = self.runner

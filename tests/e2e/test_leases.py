@@ -143,3 +143,63 @@ def test_terminated_connections_cost_no_run_its_worker(
     assert db.execute("select n, k from ledger order by n, k").fetchall() == sorted(calls)
     assert {run.refresh().recoveries for run in runs} == {0}
     assert db.execute("select count(*) from flowgen.worker where pid = %s", (os.getpid(),)).fetchone() == (1,)
+
+
+def test_a_definition_that_is_made_after_its_worker_started_is_for_another_one(
+    app: App, flowgen_client: Client, flowgen_worker: Workers, db: Db
+) -> None:
+    @app.task
+    def early() -> int:
+        return 1
+
+    flowgen_worker(app)
+
+    @app.task
+    def late() -> int:
+        return 2
+
+    db.execute("update flowgen.worker set dead = true")
+    again = eventually(lambda: db.execute("select names from flowgen.worker where not dead").fetchone())
+    assert again == (["early"],)
+    waits = flowgen_client.start(late.call())
+    assert flowgen_client.start(early.call()).result(timeout=10) == 1
+    assert waits.refresh().status == "pending"
+    flowgen_worker(app)
+    assert waits.result(timeout=10) == 2
+
+
+@pytest.mark.fault("F11")
+@pytest.mark.parametrize("kind", ["def", "async def"])
+def test_a_worker_that_was_stopped_beyond_its_lease_begins_no_call_that_waited(
+    program: Program, flowgen_client: Client, db: Db, kind: str
+) -> None:
+    program.write(
+        f"""
+{kind} held():
+    note(f"held by {{os.environ['WHO']}}")
+    if os.environ["WHO"] == "first":
+        gate("go", 60)
+
+{kind} second():
+    note(f"second by {{os.environ['WHO']}}")
+
+@workflow
+def both() -> Flow[str]:
+    yield from Gather(Step(held), *[Step(second) for _ in range(20)])
+    return "done"
+""",
+        settings="Settings(lease=1, poll=0.1)",
+        more="concurrency=1",
+    )
+    first = program.start(WHO="first")
+    run = flowgen_client.start(flowgen.call("both"))
+    program.noted("held by first")
+    first.signal(signal.SIGSTOP)
+    program.start(WHO="other")
+    assert run.result(timeout=20) == "done"
+    program.open("go")
+    first.signal(signal.SIGCONT)
+    eventually(lambda: "lease is over" in program.errors())
+    first.signal(signal.SIGTERM)
+    assert first.ended() == 0
+    assert "second by first" not in program.notes()
