@@ -199,12 +199,13 @@ class Driver:
         return divergence(self._history.ordered, entry, leaves, ended=self.root_end is not None)
 
     def _unasked(self, entry: Entry) -> None:
-        kind = fingerprint.parse(entry.fingerprint).kind if entry.fingerprint else ""
-        if entry.key in self._dead or kind in semantics.SKIPPABLE:
+        if entry.key in self._dead:
             return
-        if self._is_strict(entry):
+        kind = fingerprint.parse(entry.fingerprint).kind if entry.fingerprint else ""
+        if not self._is_strict(entry):
+            self._early[entry.key] = entry
+        elif kind not in semantics.SKIPPABLE:
             raise self._diverged(entry)
-        self._early[entry.key] = entry
 
     def _check(self, leaf: Leaf, entry: Entry) -> None:
         """Compare a recorded outcome with the command that it is for."""

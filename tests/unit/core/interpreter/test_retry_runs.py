@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from flowgen.core.commands import Flow, Gather, Invoke, Sleep, Step
+from flowgen.core.commands import Command, Flow, Gather, Invoke, Now, Random, Sleep, Step, Uuid
 from flowgen.core.context import Context
 from flowgen.core.decision import Completed, Failed, Restarted
 from flowgen.core.entries import EntryKind, MessageKind
@@ -154,6 +154,30 @@ def test_what_was_recorded_of_branches_that_were_cut_is_no_divergence() -> None:
     gives(bench, "gather/0/charge", "a")
     gives(bench, "gather/1/ship", "b")
     assert result(bench) == "('a', 'b')"
+
+
+@pytest.mark.parametrize("drawn", [Now, Uuid, Random])
+def test_what_was_drawn_in_a_branch_that_was_cut_is_not_drawn_again(drawn: type[Command[Any]]) -> None:
+    def careful() -> Flow[Any]:
+        try:
+            yield Step(charge, "a")
+        finally:
+            token = yield drawn()
+            yield Step(ship, str(token))
+        return str(token)
+
+    def handler() -> Flow[Any]:
+        return (yield Gather(careful(), Step(ship, "b").opts(retry=ONCE)))[0]
+
+    bench = begun(workflow(handler, retry=Retry(2)))
+    fails(bench, "gather/1/ship", ValueError("x"))
+    (token,) = bench.calls["gather/0/ship"].command.args
+    gives(bench, "gather/0/ship", "shipped")
+    gives(bench, "gather/0/charge", "a")
+    gives(bench, "gather/1/ship", "b")
+    assert result(bench) == token
+    assert keys(bench).count("gather/0/ship") == 1
+    assert not bench.warnings
 
 
 def test_a_child_that_failed_is_made_anew() -> None:
