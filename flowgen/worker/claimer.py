@@ -299,7 +299,7 @@ class Claimer:
             return
         session = self._session.current
         owned = await self._link.call(claims.owned(session))
-        found = {run: claim for run, claim in owned.items() if not self._runner.holds(run)}
+        found = {run: claim for run, claim in owned.items() if not self._runner.holds(run, claim)}
         if len(found) != 1:
             raise error
         ((run_id, claim),) = found.items()
@@ -328,7 +328,7 @@ class Claimer:
         owned = await self._link.call(claims.owned(session))
         if self._runner.adoption.pending():
             return False
-        unknown = [run for run in owned if not self._runner.holds(run)]
+        unknown = [run for run, claim in owned.items() if not self._runner.holds(run, claim)]
         return await self._link.call(claims.release(session, unknown)) is not None
 
     async def _suspect(self) -> float:

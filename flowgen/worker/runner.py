@@ -59,9 +59,12 @@ class Runner:
         """Runs that this session owns, as far as is known here."""
         return len(self.live) + len(self._accepted)
 
-    def holds(self, run_id: UUID) -> bool:
-        """Whether the run is here."""
-        return run_id in self.live or any(claimed.run_id == run_id for claimed, _ in self._accepted)
+    def holds(self, run_id: UUID, claim: int) -> bool:
+        """Whether this claim of the run is here; an older one may be on its way out, and the newer not be heard of."""
+        live = self.live.get(run_id)
+        if live is not None and live.claimed.claim == claim:
+            return True
+        return any((claimed.run_id, claimed.claim) == (run_id, claim) for claimed, _ in self._accepted)
 
     def accept(self, claimed: Sequence[tuple[ClaimedRun, LiveRun | None]]) -> None:
         """Claimed runs: a few are taken at once, many some at a time, as the event loop comes to them."""

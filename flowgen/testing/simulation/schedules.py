@@ -40,13 +40,16 @@ def by_list(plan: Plan, check: Check, schedule: Sequence[int], story: list[str] 
 
 
 def by_number(plan: Plan, check: Check, number: int) -> Failing | None:
-    """Run the schedule of this number; what it violates, or None."""
+    """Run the schedule of this number; what it violates, or None. An error of another kind names the schedule."""
     choices = Choices(Random(f"{plan.seed}/{number}"))  # noqa: S311 - a schedule is no secret
     world = World(plan, choices)
     try:
         _run(world, check)
     except Violated as violated:
         return Failing(choices.taken, violated)
+    except Exception as error:
+        error.add_note(f"in the schedule {choices.taken}")
+        raise
     return None
 
 

@@ -28,9 +28,16 @@ LINES: Final = 80
 class Verdict:
     """What a test asks of a plan."""
 
-    def __init__(self, plan: Plan, invariant: Callable[[Simulated[Any]], object] | None) -> None:
+    def __init__(
+        self,
+        plan: Plan,
+        invariant: Callable[[Simulated[Any]], object] | None,
+        again: Callable[[list[int]], str] | None = None,
+    ) -> None:
+        """`again` says how to run a schedule again, in place of a call of `simulate`."""
         self._plan = plan
         self._invariant = invariant
+        self._again = again or (lambda schedule: f"simulate(..., seed={plan.seed}, schedule={schedule})")
         self._expected: tuple[Any, ...] | None = None
 
     def one(self, schedule: list[int]) -> Simulated[Any]:
@@ -93,7 +100,7 @@ class Verdict:
         told = "\n".join(f"  {line}" for line in story)
         return AssertionError(
             f"{self._plan.definition.name} violates {failing.violated}\n\nWhat happened:\n{told}\n\n"
-            f"Again: simulate(..., seed={self._plan.seed}, schedule={failing.schedule})"
+            f"Again: {self._again(failing.schedule)}"
         )
 
 

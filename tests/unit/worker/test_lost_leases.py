@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from flowgen import Flow, Gather, Invoke, Now, Retry, Step, Transaction
+from flowgen import Flow, Gather, Invoke, Now, Retry, Sleep, Step, Transaction
 from flowgen.core.definitions import DefinitionOptions, Task, Workflow
 from flowgen.core.states import Status
 from flowgen.testing.simulation.choices import Choices
@@ -44,6 +44,10 @@ def of_steps() -> Flow[Any]:
         yield Step(charge, place)
 
 
+def of_a_sleep() -> Flow[Any]:
+    yield Sleep(5)
+
+
 def world_of(flow: Callable[[], Flow[Any]]) -> World:
     definition: Workflow[..., Any, Any] = Workflow(flow, "flow", ONCE)
     return World(Plan(definition=definition, input="{}", outcomes={save: 1}, workers=2), Choices(None))
@@ -73,6 +77,15 @@ def asks_for(world: World, name: str) -> Request | None:
     return next((each for each in world.workers[0].requests if each.name == name), None)
 
 
+def lose_the_answer(world: World, name: str) -> None:
+    """What the first worker asks for is carried out, and it hears of a lost connection."""
+    worker, asked = world.workers[0], asks_for(world, name)
+    assert asked is not None
+    asked.carry_out()
+    worker.requests.remove(asked)
+    worker.loop.run(lambda: asked.fail(lost_connection()))
+
+
 @pytest.mark.parametrize(("flow", "late"), [(of_a_child_with_an_id, ""), (of_a_transaction, "flush")])
 def test_nobody_waits_for_a_part_that_the_lost_session_had_on_its_way(flow: Any, late: str) -> None:
     world = world_of(flow)
@@ -96,11 +109,7 @@ def test_a_lease_that_ends_while_a_lost_answer_is_read_back_ends_no_agent() -> N
     world = world_of(of_steps)
     worker = world.workers[0]
     go_on(world, lambda: asks_for(world, "flush"))
-    flush = asks_for(world, "flush")
-    assert flush is not None
-    flush.carry_out()
-    worker.requests.remove(flush)
-    worker.loop.run(lambda: flush.fail(lost_connection()))
+    lose_the_answer(world, "flush")
     go_on(world, lambda: asks_for(world, "read_back"))
     worker.stalled = True
     world.store.now += timedelta(seconds=16)
@@ -121,16 +130,32 @@ def test_a_run_that_was_claimed_unheard_is_given_back_though_the_epoch_moves_on(
     world = world_of(of_steps)
     worker = world.workers[0]
     go_on(world, lambda: asks_for(world, "claim"))
-    claim = asks_for(world, "claim")
-    assert claim is not None
-    claim.carry_out()
-    worker.requests.remove(claim)
-    worker.loop.run(lambda: claim.fail(lost_connection()))
+    lose_the_answer(world, "claim")
     go_on(world, lambda: asks_for(world, "release"))
     worker.loop.run(lambda: worker.loop.agent(worker.holder.renew(worker.link)))  # as after another lost answer
     renewal = asks_for(world, "resolve_unknown")
     assert renewal is not None
     world.server.serve(worker, renewal)
+    world.run()
+    assert world.root.status == Status.COMPLETED
+    world.close()
+
+
+def test_a_run_that_was_claimed_unheard_is_given_back_though_its_hang_up_is_not_known_yet() -> None:
+    world = world_of(of_a_sleep)
+    worker = world.workers[0]
+    go_on(world, lambda: world.root.dues and asks_for(world, "flush"))
+    lose_the_answer(world, "flush")
+    assert world.root.status == Status.WAITING
+    world.store.now += timedelta(seconds=6)
+    world.store.promote()
+    world._claim(worker, [world.root])
+    lose_the_answer(world, "claim")
+    assert worker.runner.live[world.root.run_id].claimed.claim < world.root.claim
+    worker.loop.run(worker.give_back)
+    while worker.giving_back:
+        world.server.serve(worker, worker.requests[0])
+    assert world.root.status == Status.READY
     world.run()
     assert world.root.status == Status.COMPLETED
     world.close()
