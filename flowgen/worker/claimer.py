@@ -49,6 +49,8 @@ WHOLE = 20
 """A look at a whole queue is followed by looks at its end only for so many times as long as it took."""
 ALONE = 5.0
 """Seconds within which a busy worker begins to make room for a suspect, and for which it tries."""
+AGAIN = 1.0
+"""Seconds after which a run is given back again whose row somebody had locked."""
 BACKLOG = 0.25
 """Seconds of work that may wait here: more is left to other workers."""
 
@@ -321,7 +323,7 @@ class Claimer:
             self.unsure = self.unsure or not done
 
     async def _given_back(self) -> bool:
-        """Whether nothing is left that nobody here knows. A release under an epoch that is over is refused."""
+        """Whether all is given back, or will be. A release under an epoch that is over is refused."""
         session = await self._session.renew(self._link)
         if session is None:
             return True
@@ -329,7 +331,10 @@ class Claimer:
         if self._runner.adoption.pending():
             return False
         unknown = [run for run, claim in owned.items() if not self._runner.holds(run, claim)]
-        return await self._link.call(claims.release(session, unknown)) is not None
+        released = await self._link.call(claims.release(session, unknown))
+        if released is not None and released < len(unknown):
+            asyncio.get_running_loop().call_later(AGAIN, self.lost_track)
+        return released is not None
 
     async def _suspect(self) -> float:
         """Take a suspect when nothing else is here; until then claim nothing, so that the others end."""

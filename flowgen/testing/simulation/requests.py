@@ -37,6 +37,8 @@ FATES: Final = (
 )
 REFUSED: Final = 9
 LOCKED: Final = 10
+_LOCKABLE: Final = frozenset({"flush", "release"})
+"""What leaves out the rows that somebody has locked."""
 _REFUSABLE: Final = frozenset({"flush", "attach_child"})
 """What a server may give up for a deadlock."""
 
@@ -70,11 +72,17 @@ class Request:
     def is_refusable(self) -> bool:
         return self.name in _REFUSABLE
 
+    @property
+    def is_lockable(self) -> bool:
+        return self.name in _LOCKABLE
+
     def refusal(self) -> DatabaseError:
         return DatabaseError("deadlock detected", sqlstate="40P01", transient=True)
 
     def rows(self) -> list[UUID]:
-        """The runs whose rows a flush changes."""
+        """The runs whose rows a flush or a release changes, as far as it names them."""
+        if self.name == "release":
+            return list(self.perform.keywords["runs"] or ())  # type: ignore[attr-defined]  # a call of the link's
         batch = self._batch()
         return [] if batch is None else [update.run_id for update in batch.updates]
 

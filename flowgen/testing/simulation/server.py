@@ -34,7 +34,7 @@ class Server:
 
     def serve(self, worker: Worker, request: Request) -> None:
         fate = self._world.choices.rare(len(FATES)) if self._world.plan.crashes else self._world.choices.rare(2)
-        if (fate == REFUSED and not request.is_refusable) or (fate == LOCKED and request.name != "flush"):
+        if (fate == REFUSED and not request.is_refusable) or (fate == LOCKED and not request.is_lockable):
             fate = 0
         if self._world.story is not None and (fate or request.is_refusable):
             self._world.tell(worker, f"{request.describe()} {FATES[fate]}")

@@ -63,7 +63,7 @@ class Store:
         self.schedules: dict[tuple[str, str], str | None] = {}
         """By target and name; None: removed."""
         self.locked: Collection[UUID] = ()
-        """Rows that somebody else has locked: a flush leaves their runs out."""
+        """Rows that somebody else has locked: a flush and a release leave their runs out."""
         self._letters = 0
         self._sessions = 0
 
@@ -175,11 +175,11 @@ class Store:
         """Give runs back; no recovery is counted. None: fenced."""
         if not self.holds(session):
             return None
-        wanted = self.owned(session) if runs is None else runs
-        for run_id in wanted:
-            if self.runs[run_id].owner == session.id:
-                self.move(self.runs[run_id], Status.READY, None)
-        return len(wanted)
+        owned = self.owned(session)
+        given = [each for each in (owned if runs is None else runs) if each in owned and each not in self.locked]
+        for run_id in given:
+            self.move(self.runs[run_id], Status.READY, None)
+        return len(given)
 
     def news(self, session: Session) -> list[Owned]:
         """Requests and letters for the runs of a session."""

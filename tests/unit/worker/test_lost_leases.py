@@ -159,3 +159,21 @@ def test_a_run_that_was_claimed_unheard_is_given_back_though_its_hang_up_is_not_
     world.run()
     assert world.root.status == Status.COMPLETED
     world.close()
+
+
+def test_a_run_that_was_claimed_unheard_is_given_back_though_its_row_is_locked_for_a_while() -> None:
+    world = world_of(of_steps)
+    worker = world.workers[0]
+    go_on(world, lambda: asks_for(world, "claim"))
+    lose_the_answer(world, "claim")
+    go_on(world, lambda: asks_for(world, "release"))
+    release = asks_for(world, "release")
+    assert release is not None
+    world.store.locked = release.rows()
+    release.carry_out()
+    world.store.locked = ()
+    world.server.answer(worker, release)
+    assert world.root.status == Status.RUNNING
+    world.run()
+    assert world.root.status == Status.COMPLETED
+    world.close()
