@@ -5,14 +5,14 @@ SELECT h.what, h.name, h.mark, h.who, h.application, h.state, h.lasts
 FROM (
     SELECT 'session' AS what, a.pid::text AS name, coalesce(a.backend_xid, a.backend_xmin)::text AS mark,
         a.usename::text AS who, a.application_name AS application, a.state,
-        clock_timestamp() - a.xact_start AS lasts,
+        pg_catalog.clock_timestamp() - a.xact_start AS lasts,
         greatest(age(a.backend_xid), age(a.backend_xmin)) AS old
     FROM pg_catalog.pg_stat_activity a
     WHERE coalesce(a.backend_xid, a.backend_xmin) IS NOT NULL AND a.pid <> pg_catalog.pg_backend_pid()
         AND (a.datname = pg_catalog.current_database() OR a.backend_type = 'walsender')
         AND NOT EXISTS (SELECT FROM pg_catalog.pg_stat_progress_vacuum v WHERE v.pid = a.pid)
     UNION ALL
-    SELECT 'prepared', p.gid, p.transaction::text, p.owner::text, NULL, NULL, clock_timestamp() - p.prepared,
+    SELECT 'prepared', p.gid, p.transaction::text, p.owner::text, NULL, NULL, pg_catalog.clock_timestamp() - p.prepared,
         age(p.transaction)
     FROM pg_catalog.pg_prepared_xacts p
     WHERE p.database = pg_catalog.current_database()
