@@ -91,7 +91,7 @@ test-newest: setup ## The tests that need no server, on the newest other Python 
 	if [ -z "$$other" ]; then echo "test-newest: skipped, there is no other Python of a supported version here"; exit 0; fi; \
 	echo "test-newest: $$other"; \
 	$(MAKE) --no-print-directory $(NEWEST)/.installed OTHER="$$other"; \
-	FLOWGEN_PROGRAMS="$${FLOWGEN_PROGRAMS:-24}" $(NEWEST)/bin/python -m pytest -q $(UNIT) $(PYTEST_ARGS)
+	FLOWGEN_PROGRAMS="$${FLOWGEN_PROGRAMS:-16}" $(NEWEST)/bin/python -m pytest -q $(UNIT) $(PYTEST_ARGS)
 
 $(NEWEST)/.installed: pyproject.toml
 	$(call installed,$(NEWEST),$(OTHER))

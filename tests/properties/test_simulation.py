@@ -19,7 +19,7 @@ from .simulated import Example, again, verdict
 
 SCHEDULES = 25
 """Of each program."""
-PROGRAMS = int(os.environ.get("FLOWGEN_PROGRAMS", "240"))
+PROGRAMS = int(os.environ.get("FLOWGEN_PROGRAMS", "160"))
 """Random programs; `make test` takes fewer with its second Python."""
 FLOW_SCHEDULES = max(1, PROGRAMS // 4)
 """Of each workflow of `flows.py`."""
