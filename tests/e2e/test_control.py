@@ -13,14 +13,18 @@ from flowgen import (
     Cancelled,
     Flow,
     FlowgenError,
+    Gather,
+    Invoke,
     Retry,
     RunCancelled,
     RunFailed,
     RunNotFinished,
     RunNotFound,
     Sleep,
+    Start,
     Step,
     StepContext,
+    Wait,
 )
 from flowgen.client.queries import RunQuery
 from flowgen.client.sync import Client
@@ -340,3 +344,32 @@ def test_higher_priority_goes_first(app: App, flowgen_client: Client, flowgen_wo
     for run in runs:
         run.result(timeout=10)
     assert order == [*range(19, -1, -1)]
+
+
+def test_a_run_that_is_retried_hears_of_children_that_ended_while_it_was_over(
+    app: App, flowgen_client: Client, flowgen_worker: Workers
+) -> None:
+    @app.workflow
+    def child() -> Flow[str]:
+        try:
+            yield Sleep(hours=1)
+        except Cancelled:
+            yield Sleep(0.01)
+        return "never"
+
+    @app.workflow(deadline=1)
+    def parent() -> Flow[list[str]]:
+        ref = yield from Start(child)
+        found = yield from Gather(Invoke(child), Wait(ref), return_exceptions=True)
+        return [each.type for each in found]
+
+    flowgen_worker(app)
+    run = flowgen_client.start(parent)
+    with pytest.raises(RunFailed, match="deadline"):
+        run.result(timeout=20)
+    children = flowgen_client.list(RunQuery(parent=run.uuid))
+    assert len(children) == 2
+    for each in children:
+        eventually(lambda each=each: each.refresh().status == "cancelled")
+    flowgen_client.retry(run.id)
+    assert run.result(timeout=20) == ["RunCancelled", "RunCancelled"]
