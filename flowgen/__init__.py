@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 from flowgen.app import App, app, call, task, workflow
 from flowgen.client import AsyncRun, HistoryItem, Page, Run, connect, connect_async
+from flowgen.core.codec import Codec
 from flowgen.core.commands import (
     AnyCommand,
     Branch,
@@ -79,6 +80,7 @@ __all__ = [
     "ChildFailed",
     "ChildTimedOut",
     "Client",
+    "Codec",
     "CodecError",
     "Command",
     "Context",

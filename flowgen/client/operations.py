@@ -20,10 +20,12 @@ from flowgen.client.clock import monotonic
 from flowgen.client.plans import Bell, Do, Plan, ask
 from flowgen.client.queries import RunId, RunQuery, candidates, cursor_of
 from flowgen.client.runs import HistoryItem, Reading, Snapshot, history_items
+from flowgen.client.sealing import opened_entries, opened_row
 from flowgen.client.waiters import Waiters
 from flowgen.client.why import Why
 from flowgen.core.definitions import Call, Definition
 from flowgen.core.durations import Duration, as_timedelta
+from flowgen.core.sealing import Seal
 from flowgen.core.settings import Settings
 from flowgen.core.states import FINAL, Request, Status, public
 from flowgen.core.trace import Trace
@@ -51,13 +53,18 @@ class Operations:
     schema: Schema
     clock: Callable[[], float] = monotonic
     waiters: Waiters = attrs.field(factory=Waiters)
+    seal: Seal | None = attrs.field(init=False)
+
+    @seal.default
+    def _seal_of_settings(self) -> Seal | None:
+        return Seal.of(self.settings)
 
     # starting and waiting
 
     def start(self, calls: Iterable[Call[Any]], *, own: bool) -> Plan[Rows]:
         """Start runs; each row, and whether it existed. `own` is False on a connection that the caller lends."""
         rows = starting.new_runs(calls, self.settings, self.app)
-        begun = yield from starting.start(rows, own=own)
+        begun = yield from starting.start(rows, own=own, seal=self.seal)
         if begun.tell:
             yield from self._hint(own=own)
         return begun.runs
@@ -82,7 +89,9 @@ class Operations:
             definition = self.definition(row)
         annotation = Any if definition is None else definition.function.result_type
         missing = results.no_run(self.settings.schema, shown)
-        awaited = results.Awaited(run_id=uuid, shown=shown, annotation=annotation, missing=missing, first=first)
+        awaited = results.Awaited(
+            run_id=uuid, shown=shown, annotation=annotation, missing=missing, first=first, seal=self.seal
+        )
         return (yield from results.result(awaited, self.waiters, bell, timeout, self.clock))
 
     # reading
@@ -101,7 +110,7 @@ class Operations:
         found = yield from ask(lambda: observe.get(asked))
         for uuid in asked:
             if uuid in found:
-                return found[uuid]
+                return opened_row(self.seal, found[uuid])
         raise results.no_run(self.settings.schema, run_id)
 
     def list(self, query: RunQuery) -> Plan[Found]:
@@ -110,7 +119,8 @@ class Operations:
         limit, offset = query.window()
         found = [*(yield from ask(lambda: observe.page(which, order, limit=limit + 1, offset=offset)))]
         more = len(found) > limit
-        return found[:limit], cursor_of(found[limit - 1], query.sort) if more else None
+        rows = [opened_row(self.seal, row) for row in found[:limit]]
+        return rows, cursor_of(found[limit - 1], query.sort) if more else None
 
     def count(self, query: RunQuery) -> Plan[int]:
         which = query.filter(self.settings.schema)
@@ -121,7 +131,7 @@ class Operations:
         found = yield from ask(lambda: observe.history(uuid))
         if found is None:
             raise results.no_run(self.settings.schema, run_id)
-        return history_items(found.entries, found.base, found.prologue)
+        return history_items(opened_entries(self.seal, found.entries), found.base, found.prologue)
 
     def trace(self, run_id: RunId) -> Plan[Trace[Any]]:
         uuid = yield from self._resolve(run_id)
@@ -133,7 +143,7 @@ class Operations:
             name=row.name,
             kind=row.kind,
             input=row.input,
-            items=found.entries,
+            items=opened_entries(self.seal, found.entries),
             base=found.base,
             prologue=found.prologue,
             output=row.output,
@@ -144,7 +154,7 @@ class Operations:
 
     def why(self, run_id: RunId) -> Plan[Why]:
         uuid = yield from self._resolve(run_id)
-        why = yield from results.explained(uuid)
+        why = yield from results.explained(uuid, self.seal)
         if why is None:
             raise results.no_run(self.settings.schema, run_id)
         return why
@@ -227,14 +237,14 @@ class Operations:
         if row is None:
             raise results.no_run(self.settings.schema, run_id)
         yield from self._hint()
-        return row
+        return opened_row(self.seal, row)
 
     def _after(self, uuid: UUID, run_id: RunId) -> Plan[RunRow]:
         row = (yield from ask(lambda: observe.get([uuid]))).get(uuid)
         if row is None:
             raise results.no_run(self.settings.schema, run_id)
         yield from self._hint()
-        return row
+        return opened_row(self.seal, row)
 
 
 def _id(row: RunRow) -> str:

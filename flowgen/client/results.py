@@ -15,10 +15,12 @@ import attrs
 
 from flowgen.client.plans import Bell, Do, Pause, Plan, ask
 from flowgen.client.runs import failure_of
+from flowgen.client.sealing import opened_end, opened_row
 from flowgen.client.waiters import Ticket, Waiters
 from flowgen.client.why import Why, explain
 from flowgen.core import codec
 from flowgen.core.durations import Duration, as_timedelta
+from flowgen.core.sealing import Seal
 from flowgen.core.states import Status
 from flowgen.errors import DatabaseError, Failure, RunCancelled, RunFailed, RunNotFinished, RunNotFound
 from flowgen.postgres import observe
@@ -43,11 +45,11 @@ def no_run(schema: str, run_id: object) -> RunNotFound:
     )
 
 
-def explained(run_id: UUID) -> Plan[Why | None]:
+def explained(run_id: UUID, seal: Seal | None = None) -> Plan[Why | None]:
     """Why the run is where it is; None when there is none."""
     row = (yield from ask(lambda: observe.get([run_id]))).get(run_id)
     seen = yield from ask(lambda: observe.why(run_id))
-    return None if row is None or seen is None else explain(row, seen)
+    return None if row is None or seen is None else explain(opened_row(seal, row), seen)
 
 
 @attrs.frozen(kw_only=True)
@@ -62,6 +64,7 @@ class Awaited:
     """What to raise when there is no such run."""
     first: float = 0.0
     """Seconds until the first look."""
+    seal: Seal | None = None
 
 
 def result(
@@ -77,17 +80,17 @@ def result(
     try:
         if (first := run.first if limit is None else min(run.first, limit)) > 0:
             yield Pause(first, bell)
-        ended = yield from _wait(ticket, waiters, run.shown, None if limit is None else began + limit, clock)
+        ended = yield from _wait(run, ticket, waiters, None if limit is None else began + limit, clock)
     finally:
         waiters.leave(ticket)
     if ended is None:
-        why = yield from explained(run.run_id)
+        why = yield from explained(run.run_id, run.seal)
         if why is None:
             raise run.missing
         raise RunNotFinished(f"run {run.shown} has not ended within {timeout!r}: {why}")
     if ended.status == observe.MISSING:
         raise run.missing
-    return outcome(ended, run.shown, run.annotation)
+    return outcome(opened_end(run.seal, ended, f"the end of run {run.shown}"), run.shown, run.annotation)
 
 
 def outcome(ended: Ended, shown: str, annotation: Any) -> Any:
@@ -101,7 +104,7 @@ def outcome(ended: Ended, shown: str, annotation: Any) -> Any:
 
 
 def _wait(
-    ticket: Ticket, waiters: Waiters, shown: str, until: float | None, clock: Callable[[], float]
+    run: Awaited, ticket: Ticket, waiters: Waiters, until: float | None, clock: Callable[[], float]
 ) -> Plan[Ended | None]:
     began = clock()
     look_at: float | None = began + _QUIET
@@ -115,7 +118,7 @@ def _wait(
             last = yield from ask(lambda: observe.ended([ticket.run_id]))
             return last[0] if last else None
         if look_at is not None and now >= look_at:
-            look_at = None if (yield from _said(ticket.run_id, shown, now - began)) else now + _QUIET
+            look_at = None if (yield from _said(run, now - began)) else now + _QUIET
         pause = _QUIET
         if ticket.leading:
             pause = waiters.interval()
@@ -133,10 +136,10 @@ def _wait(
             yield Pause(pause, ticket.bell)
 
 
-def _said(run_id: UUID, shown: str, waited: float) -> Plan[bool]:
+def _said(run: Awaited, waited: float) -> Plan[bool]:
     """Log why the run is not being run, if it is not; whether that was said."""
     try:
-        why = yield from explained(run_id)
+        why = yield from explained(run.run_id)
     except DatabaseError:
         return False
     if why is None or why.code == "running" or why.status.is_final:
@@ -144,7 +147,7 @@ def _said(run_id: UUID, shown: str, waited: float) -> Plan[bool]:
     logger.log(
         logging.WARNING if why.stuck else logging.INFO,
         "waiting for run %s since %.0f s: %s",
-        shown,
+        run.shown,
         waited,
         why.sentence,
     )

@@ -20,6 +20,7 @@ from flowgen.core.definitions import Definition
 from flowgen.core.durations import Duration
 from flowgen.core.entries import Entry, EntryKind, OutcomeKind
 from flowgen.core.failures import failure_from_json
+from flowgen.core.sealing import words
 from flowgen.core.states import Request, RunKind, RunStatus, Status, public
 from flowgen.errors import Failure
 from flowgen.postgres.rows import RunRow
@@ -109,14 +110,23 @@ class Snapshot(Generic[T_co]):
 
     @property
     def input(self) -> Any:
-        """The arguments by parameter name, as plain JSON values. Raises CodecError when they cannot be read."""
-        return codec.decode(self.row.input, what=f"the input of {self.id}")
+        """The arguments by parameter name, as plain JSON values, or which codec they are encoded with.
+
+        Raises CodecError when they cannot be read.
+        """
+        return words(self.row.input) or codec.decode(self.row.input, what=f"the input of {self.id}")
 
     @property
     def output(self) -> T_co | None:
-        """The result of a completed run, else None. Raises CodecError when it cannot be read as its type."""
+        """The result of a completed run, else None. Raises CodecError when it cannot be read as its type.
+
+        Of a run whose definition is not known here it may be which codec it is encoded with.
+        """
         if self.row.output is None or self.row.status != Status.COMPLETED:
             return None
+        if self.definition is None and (encoded := words(self.row.output)) is not None:
+            told: Any = encoded
+            return cast("T_co", told)
         annotation = Any if self.definition is None else self.definition.function.result_type
         output: T_co = codec.decode(self.row.output, annotation, what=f"the result of {self.id}")
         return output
@@ -137,8 +147,9 @@ class Snapshot(Generic[T_co]):
 
     @property
     def progress(self) -> Any:
-        """What the run said last of its progress, as plain JSON values."""
-        return None if self.row.progress is None else codec.decode(self.row.progress, what=f"the progress of {self.id}")
+        """What the run said last of its progress, as plain JSON values, or which codec it is encoded with."""
+        text = self.row.progress
+        return None if text is None else words(text) or codec.decode(text, what=f"the progress of {self.id}")
 
     @property
     def created_at(self) -> datetime:
@@ -221,6 +232,8 @@ def failure_of(status: int, error: str | None) -> Failure | None:
     """The stored error of a failed, cancelled or parked run as a Failure."""
     if error is None:
         return None
+    if (encoded := words(error)) is not None:
+        return Failure("CodecError", encoded)
     if status == Status.FAILED:
         return failure_from_json(error)
     details = _object(error)
@@ -228,6 +241,7 @@ def failure_of(status: int, error: str | None) -> Failure | None:
     if status == Status.CANCELLED:
         return Failure("Cancelled", reason, "", details)
     message = str(details.get("detail") or "")
+    message = words(json.dumps(message, ensure_ascii=False)) or message
     return Failure(_PARKED.get(reason, reason or "Parked"), message, "", details)
 
 
@@ -292,10 +306,10 @@ class HistoryItem:
 
     @property
     def value(self) -> Any:
-        """What was recorded, as plain JSON values; None for a failure."""
+        """What was recorded, as plain JSON values, or which codec it is encoded with; None for a failure."""
         if self.text is None or self.error is not None:
             return None
-        return codec.decode(self.text, what=f"entry {self.index}")
+        return words(self.text) or codec.decode(self.text, what=f"entry {self.index}")
 
     @property
     def error(self) -> Failure | None:

@@ -20,9 +20,11 @@ from flowgen.app import App
 from flowgen.client.clock import new_uuid, new_uuids
 from flowgen.client.plans import Plan, ask
 from flowgen.client.runs import Reading
+from flowgen.client.sealing import opened_row, sealed_runs
 from flowgen.core import codec
 from flowgen.core.definitions import Call, Definition
 from flowgen.core.ids import uuid_of_id
+from flowgen.core.sealing import Seal, words
 from flowgen.core.settings import Settings
 from flowgen.core.states import RunKind, Status
 from flowgen.errors import CodecError, DefinitionError, RunExists
@@ -107,19 +109,26 @@ class Begun:
     """An idle worker wants to know of it."""
 
 
-def start(rows: Sequence[NewRun], *, own: bool) -> Plan[Begun]:
+def start(rows: Sequence[NewRun], *, own: bool, seal: Seal | None = None) -> Plan[Begun]:
     """Insert the runs. `own`: on a connection of the client, where all or none are started. Raises RunExists."""
     if not rows:
         return Begun([], False)
     tries = count()
-    return (yield from ask(lambda: _start(rows, atomic=own and len(rows) > 1, again=next(tries) > 0), again=own))
+    stored = sealed_runs(seal, rows)
+
+    def begin() -> Op[Begun]:
+        return _start(rows, stored, seal, atomic=own and len(rows) > 1, again=next(tries) > 0)
+
+    return (yield from ask(begin, again=own))
 
 
-def _start(rows: Sequence[NewRun], *, atomic: bool, again: bool) -> Op[Begun]:
+def _start(
+    rows: Sequence[NewRun], stored: Sequence[NewRun], seal: Seal | None, *, atomic: bool, again: bool
+) -> Op[Begun]:
     atomic = atomic and any(row.id is not None for row in rows)
     if atomic:
         yield Begin()
-    started = yield from runs.start(rows, again=again)
+    started = yield from runs.start(stored, again=again)
     created = set(started.created)
     result: list[tuple[Reading, bool]] = []
     for row in rows:
@@ -127,7 +136,7 @@ def _start(rows: Sequence[NewRun], *, atomic: bool, again: bool) -> Op[Begun]:
             created.discard(row.run_id)
             result.append((partial(_new, row, started.now), False))
         else:
-            existing = started.existing[row.run_id]
+            existing = opened_row(seal, started.existing[row.run_id])
             _check_same(existing, row)
             result.append((existing, True))
     if atomic:
@@ -153,6 +162,7 @@ def _equal(one: str, other: str) -> bool:
 
 
 def _shown(name: str, text: str) -> str:
+    text = words(text) or text
     return f"{name} with the input {text if len(text) <= _SHOWN else text[: _SHOWN - 3] + '...'}"
 
 

@@ -55,11 +55,17 @@ SIZE_LIMIT: Final = 32 * 1024 * 1024
 
 
 class Codec(Protocol):
-    """Compresses or encrypts what is stored; applied to whole texts, after `encode` and before `decode`.
+    """Compresses or encrypts what is stored: give one to `Settings(codec=...)` of every process of a database.
 
+    It is given whole JSON texts, on the thread that asks: of a worker that is its event loop, so it must be quick.
     `encode` returns text without NUL and lone surrogates; `decode` returns exactly what `encode` was given, in every
-    process that shares the database.
+    process. A codec that changes keeps its name and reads its own older forms. What is stored plain stays readable.
     """
+
+    @property
+    def name(self) -> str:
+        """Stands before each text that it has encoded: a name as of a queue, without a colon."""
+        ...
 
     def encode(self, text: str) -> str:
         """The text to store for this JSON text."""

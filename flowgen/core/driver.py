@@ -215,8 +215,8 @@ class Driver:
         if self._determinism == "strict":
             raise self._diverged(entry, leaf)
         self.warnings.append(
-            f"{leaf.key} was recorded with other arguments than {leaf.command!r} at {location(leaf.branch.author)} has "
-            'now; the recorded outcome is used (determinism="strict" would park the run)'
+            f"{leaf.key} was recorded with other arguments than {self._facts.shown(leaf.command)} has now, at "
+            f'{location(leaf.branch.author)}; the recorded outcome is used (determinism="strict" would park the run)'
         )
 
     def _check_kind(self, leaf: Leaf, entry: Entry) -> None:

@@ -66,7 +66,13 @@ class RunFacts:
     """Names of the nearest of them, outermost first, as far as it stands near the greatest depth."""
     max_payload: int = SIZE_LIMIT
     """Bytes of JSON that one value may have."""
+    discreet: bool = False
+    """Warnings show no values: a codec keeps them secret."""
     log: LogPort = no_log
+
+    def shown(self, command: object) -> str:
+        """A command for a warning, which is logged."""
+        return f"{type(command).__name__}(...)" if self.discreet else repr(command)
 
 
 @attrs.define(kw_only=True)

@@ -13,8 +13,9 @@ from typing import Any, Final
 
 import attrs
 
+from flowgen.core.codec import Codec
 from flowgen.core.durations import Duration, as_timedelta
-from flowgen.core.names import check_schema
+from flowgen.core.names import check_name, check_schema
 from flowgen.errors import DefinitionError
 
 __all__ = ["Settings"]
@@ -55,6 +56,10 @@ class Settings:
     """After so many workers that died of one run, the run fails."""
     pooler: bool
     """A pooler in transaction mode stands before the server: no prepared statements, no LISTEN, no session state."""
+    codec: Codec | None = attrs.field(
+        eq=id, repr=lambda codec: repr(None if codec is None else getattr(codec, "name", "?"))
+    )
+    """Compresses or encrypts what is stored. Given in code only: no variable of the environment sets it."""
 
     def __init__(
         self,
@@ -68,6 +73,7 @@ class Settings:
         max_payload: int = 32 * _MIB,
         max_recoveries: int = 3,
         pooler: bool = False,
+        codec: Codec | None = None,
     ) -> None:
         problems: list[str] = []
 
@@ -94,6 +100,7 @@ class Settings:
             max_payload=check(_whole, max_payload, "max_payload", 1, _LARGEST_PAYLOAD),
             max_recoveries=check(_whole, max_recoveries, "max_recoveries", 1, 1000),
             pooler=check(_flag, pooler, "pooler"),
+            codec=check(_codec, codec),
         )
         if problems:
             raise DefinitionError("\n".join(problems))
@@ -105,7 +112,7 @@ class Settings:
         An empty variable counts as not set. A variable that looks like a misspelt setting is a problem too.
         """
         problems: list[str] = []
-        names = {_PREFIX + each.name.upper(): each.name for each in attrs.fields(cls)}
+        names = {_PREFIX + each.name.upper(): each.name for each in attrs.fields(cls) if each.name != "codec"}
         values: dict[str, Any] = {}
         for variable in sorted(environ):
             text = environ[variable].strip()
@@ -114,6 +121,8 @@ class Settings:
                     values[names[variable]] = _read(names[variable], text)
                 except ValueError as error:
                     problems.append(f"{variable} is {text[:80]!r}: {error}")
+            elif variable == "FLOWGEN_CODEC" and text:
+                problems.append("FLOWGEN_CODEC is no setting: a codec is code, give it as Settings(codec=...)")
             elif variable.startswith(_PREFIX) and variable not in names and variable not in _NOT_SETTINGS:
                 likely = difflib.get_close_matches(variable, names, n=1, cutoff=0.85)
                 if likely:
@@ -139,6 +148,18 @@ def _flag(value: object, what: str) -> bool:
     if not isinstance(value, bool):
         raise DefinitionError(f"{what} is {value!r} of type {type(value).__name__}: give True or False")
     return value
+
+
+def _codec(codec: Codec | None) -> Codec | None:
+    if codec is None:
+        return None
+    name = check_name(getattr(codec, "name", None), "the name of a codec")
+    if ":" in name:
+        raise DefinitionError(f"the name of a codec {name!r} has a colon, which ends the name where it is stored")
+    for verb in ("encode", "decode"):
+        if not callable(getattr(codec, verb, None)):
+            raise DefinitionError(f"the codec {name!r} has no method {verb}: give an object with name, encode, decode")
+    return codec
 
 
 def _read(name: str, text: str) -> Any:

@@ -4,7 +4,7 @@ Never looks at annotations and never changes a tree that it is given. The invari
 accepted and kept exactly by PostgreSQL's `json`, `->>` works on it, and `from_text` gives back an equal tree.
 
 NUL, which PostgreSQL refuses, is stored as U+2400 followed by "0"; U+2400 itself is stored doubled. Any other text is
-stored as it is.
+stored as it is. U+2400 followed by "c" begins what a codec has sealed (see `sealing`), which is refused here.
 """
 
 from __future__ import annotations
@@ -16,12 +16,14 @@ import re
 from collections.abc import Callable, Collection
 from typing import Any, Final, NoReturn, cast
 
-__all__ = ["ATOMS", "MAX_DEPTH", "Refused", "from_text", "is_plain", "show_type", "to_text"]
+__all__ = ["ATOMS", "MAX_DEPTH", "SEAL", "Refused", "from_text", "is_plain", "sealed_by", "show_type", "to_text"]
 
 MAX_DEPTH: Final = 200
 """How deep lists and objects may be nested."""
 
 _ESCAPE: Final = "\u2400"
+SEAL: Final = _ESCAPE + "c"
+"""What a string that holds a sealed text begins with; the name of its codec and a colon follow."""
 _ESCAPED: Final = re.compile("\u2400([0\u2400])")
 _SURROGATE: Final = re.compile("[\ud800-\udfff]")
 # At this length a text can hold MAX_DEPTH + 1 opened and closed brackets.
@@ -230,5 +232,15 @@ def from_text(text: str) -> Any:
     except ValueError as error:
         raise Refused(f"the stored text is no valid JSON ({error}); it starts with {text[:40]!a}") from None
     if _ESCAPE in text or "\\u2400" in text:
+        if isinstance(tree, str) and tree.startswith(SEAL):
+            raise Refused(
+                f"it is encoded with the codec {sealed_by(tree)!r}, which does not decode it here: "
+                "give that codec to Settings(codec=...)"
+            )
         return _unescape(tree)
     return tree
+
+
+def sealed_by(held: str) -> str:
+    """The name of the codec, of a string that begins with `SEAL`."""
+    return held[len(SEAL) :].partition(":")[0]

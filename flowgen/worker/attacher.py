@@ -15,7 +15,8 @@ import attrs
 
 from flowgen.core.entries import Entry, EntryKind, OutcomeKind
 from flowgen.core.failures import failure_to_json
-from flowgen.errors import DatabaseError, Failure
+from flowgen.core.sealing import Seal, words
+from flowgen.errors import CodecError, DatabaseError, Failure
 from flowgen.postgres import children
 from flowgen.postgres import entries as entries_room
 from flowgen.postgres.children import Attached
@@ -23,6 +24,7 @@ from flowgen.postgres.rows import NewRun
 from flowgen.worker.committer import AGAIN, REFUSED, Committer, Told
 from flowgen.worker.link import Link, backoff
 from flowgen.worker.live import STAYS, LiveRun, Part
+from flowgen.worker.sealing import sealed_child
 from flowgen.worker.sessions import SessionHolder
 
 __all__ = ["Attacher"]
@@ -37,7 +39,13 @@ class Attacher:
     """One agent; `submit` from the event loop's thread."""
 
     def __init__(
-        self, link: Link, session: SessionHolder, told: Told, committer: Committer, poke: Callable[[], None]
+        self,
+        link: Link,
+        session: SessionHolder,
+        told: Told,
+        committer: Committer,
+        poke: Callable[[], None],
+        seal: Seal | None = None,
     ) -> None:
         """`poke` says that a child may be ready, or that news for its parent may be there."""
         self._link = link
@@ -45,6 +53,7 @@ class Attacher:
         self._told = told
         self._committer = committer
         self._poke = poke
+        self._seal = seal
         self._queue: deque[tuple[LiveRun, NewRun, Entry]] = deque()
         self._wake = asyncio.Event()
 
@@ -70,7 +79,11 @@ class Attacher:
         run.sending = True
         entry = attrs.evolve(entry, index=run.next_index)
         try:
-            attached = await self._asked(run, child, entry)
+            attached = await self._sealed(run, child, entry)
+        except CodecError as error:
+            run.sending = False
+            self._refuse(run, entry, str(error), kind="CodecError")
+            return
         except DatabaseError as error:
             if not (error.sqlstate or "").startswith(REFUSED):
                 raise
@@ -79,6 +92,19 @@ class Attacher:
             return
         if attached is not None:
             self._came(run, child, entry, attached)
+
+    async def _sealed(self, run: LiveRun, child: NewRun, entry: Entry) -> Attached | None:
+        """Ask with what is stored; an input that exists is the same when it is in plain. Raises CodecError."""
+        if self._seal is None:
+            return await self._asked(run, child, entry)
+        stored = self._seal.close_entry(entry)
+        attached = await self._asked(run, sealed_child(self._seal, child), stored)
+        if attached is None or attached.what != "conflict" or attached.input is None:
+            return attached
+        there = self._seal.readable(attached.input)
+        if attached.name == child.name and there == child.input:
+            return await self._asked(run, attrs.evolve(child, input=attached.input), stored)
+        return attrs.evolve(attached, input=there)
 
     def _came(self, run: LiveRun, child: NewRun, entry: Entry, attached: Attached) -> None:
         if attached.what == "lost":
@@ -168,4 +194,5 @@ class Attacher:
 
 def _short(text: str | None) -> str:
     text = text or "null"
+    text = words(text) or text
     return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."

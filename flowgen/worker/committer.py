@@ -21,16 +21,19 @@ import attrs
 
 from flowgen.core.entries import Entry
 from flowgen.core.failures import failure_to_json
+from flowgen.core.sealing import Seal
 from flowgen.core.states import Status
 from flowgen.errors import DatabaseError, Failure, LeaseLost
 from flowgen.failpoints import ARMED
 from flowgen.postgres import entries as entries_room
 from flowgen.postgres.entries import Stored
-from flowgen.postgres.rows import FlushBatch, FlushResult, RunAction, RunUpdate, Session
+from flowgen.postgres.rows import FlushBatch, FlushResult, RunAction, Session
 from flowgen.worker.link import Link, backoff, is_local
 from flowgen.worker.live import LiveRun, Part
 from flowgen.worker.points import flushed
+from flowgen.worker.sealing import as_sent, sealed_part
 from flowgen.worker.sessions import SessionHolder
+from flowgen.worker.updates import end
 
 __all__ = ["AGAIN", "REFUSED", "ROWS", "Committer", "Told"]
 
@@ -62,8 +65,16 @@ class Told(Protocol):
 class Committer:
     """Takes the parts of dirty runs and makes them durable."""
 
-    def __init__(self, link: Link, session: SessionHolder, told: Told, lost_track: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        link: Link,
+        session: SessionHolder,
+        told: Told,
+        lost_track: Callable[[], None],
+        seal: Seal | None = None,
+    ) -> None:
         """`lost_track` says that this session may own runs that nobody here knows."""
+        self._seal = seal
         self._lost_track = lost_track
         self._link = link
         self._session = session
@@ -143,6 +154,9 @@ class Committer:
     async def _send(self, parts: list[Part], *, failing: bool = False) -> list[Landed]:
         """Make these parts durable. `failing`: the part of a run that fails for what the database refused of it."""
         failures = 0
+        if self._seal is not None:
+            for part in parts:
+                part.sealed = part.sealed or sealed_part(self._seal, part)
         while True:
             # The next session may own such a run anew: what was dropped with the last one must not be written by it.
             parts = [part for part in parts if not part.run.gone]
@@ -150,7 +164,9 @@ class Committer:
                 return []
             session = self._session.current
             try:
-                op = entries_room.flush(session, _batch(parts))
+                op = entries_room.flush(
+                    session, _batch(parts if self._seal is None else [part.sealed or part for part in parts])
+                )
                 result = await self._link.call(flushed(op, parts) if ARMED else op)
                 if not result.fenced:
                     break
@@ -260,7 +276,8 @@ class Committer:
             self._told.disowned(run)
             return True
         if ours and part.entries:
-            part.entries = await self._stored(run.run_id, part.entries[0].index, len(part.entries))
+            found = await self._stored(run.run_id, part.entries[0].index, len(part.entries))
+            part.entries = found if self._seal is None else as_sent(found, part.entries)
         status = stored.status if stored is not None else Status.CANCELLED
         landed = None if ours else status if status != Status.RUNNING else Status.READY
         if part.children:
@@ -295,15 +312,7 @@ class Committer:
         part = parts[0]
         run = part.run
         failure = Failure("CodecError", f"the database refused what {run.claimed.name} was to store: {_said(error)}")
-        update = RunUpdate(
-            run_id=run.run_id,
-            claim=run.claimed.claim,
-            action=RunAction.FAIL,
-            error=failure_to_json(failure),
-            urgent=True,
-            notify_parent=run.claimed.parent_id,
-            parent_key=run.claimed.parent_key,
-        )
+        update = end(run, RunAction.FAIL, None, failure_to_json(failure))
         return await self._send([Part(run, (), update=update)], failing=True)
 
 

@@ -37,6 +37,8 @@ class Part:
     schedules: Sequence[ScheduleChange] = ()
     consumed: Sequence[int] = ()
     update: RunUpdate | None = None
+    sealed: Part | None = None
+    """The same as it is stored, when there is a codec."""
 
 
 @attrs.define(eq=False)

@@ -21,12 +21,14 @@ from flowgen.core.definitions import Definition
 from flowgen.core.facts import CALLED, RunFacts, Trigger
 from flowgen.core.history import History
 from flowgen.core.interpreter import Execution
+from flowgen.core.sealing import Seal
 from flowgen.core.semantics.children import MAX_DEPTH
 from flowgen.core.settings import Settings
 from flowgen.core.states import RunKind
 from flowgen.errors import CodecError
 from flowgen.postgres.rows import ClaimedRun, NewRun, ScheduleChange
 from flowgen.worker.live import LiveRun
+from flowgen.worker.sealing import opened_run
 
 __all__ = ["NEAR", "Maker"]
 
@@ -57,6 +59,7 @@ class Maker:
         self._definitions: Mapping[str, Definition[..., Any, Any]] = app.definitions
         self._services = services
         self._settings = settings
+        self._seal = Seal.of(settings)
         self._now = now
         self._entropy = entropy
         self._log = logging.getLogger("flowgen.run")
@@ -81,6 +84,7 @@ class Maker:
             depth=claimed.depth,
             lineage=_lineage(claimed),
             max_payload=self._settings.max_payload,
+            discreet=self._seal is not None,
         )
         next_index = max(1, claimed.next_index)
         history = History.of(entries, base=claimed.base, prologue=claimed.prologue, next_index=next_index)
@@ -100,7 +104,7 @@ class Maker:
         unreadable = claimed.unreadable
         if unreadable is None:
             try:
-                return self.live(claimed), None
+                return self.live(opened_run(self._seal, claimed)), None
             except Exception as error:  # nobody else's run shall suffer from it
                 unreadable = f"{type(error).__name__}: {error}"
         bare = attrs.evolve(claimed, entries=(), base=0, prologue=0, trigger=None, inbox=())

@@ -16,6 +16,7 @@ from typing import TypeVar
 from uuid import UUID, uuid4
 
 from flowgen.app import App
+from flowgen.core.sealing import Seal
 from flowgen.core.settings import Settings
 from flowgen.errors import DatabaseError
 from flowgen.postgres import claims, schedules, workers
@@ -25,6 +26,7 @@ from flowgen.postgres.workers import Lineage, Lost, Registered
 from flowgen.worker.clock import monotonic
 from flowgen.worker.link import Link, backoff
 from flowgen.worker.scheduler import declared
+from flowgen.worker.sealing import sealed_schedules
 
 __all__ = ["Registration"]
 
@@ -79,7 +81,7 @@ class Registration:
 
     async def declare(self, now: datetime) -> None:
         """The schedules of this code; runs that nobody knew until now are put back."""
-        changes = declared(self._definitions.values(), now)
+        changes = sealed_schedules(Seal.of(self._settings), declared(self._definitions.values(), now))
         await self._insist(lambda: schedules.declare(changes), TRIES)
         await self._insist(lambda: claims.put_back(10_000), TRIES)
 

@@ -16,10 +16,10 @@ from uuid import UUID
 
 import attrs
 
-from flowgen.core import codec
 from flowgen.core.commands import Transaction
 from flowgen.core.decision import Decision, Failed, Finish, FunctionCall, Parked, Result
 from flowgen.core.entries import Entry, Message
+from flowgen.core.sealing import Seal
 from flowgen.core.states import Request, Status
 from flowgen.failpoints import ARMED, evicting, failpoint
 from flowgen.postgres.rows import ClaimedRun, Owned, RunAction
@@ -29,7 +29,7 @@ from flowgen.worker.executor import RunningCall
 from flowgen.worker.live import LiveRun, Part
 from flowgen.worker.making import Maker
 from flowgen.worker.ports import Agents
-from flowgen.worker.updates import ending, hanging_up, poison, update
+from flowgen.worker.updates import ending, hanging_up, poison, reported, update
 
 __all__ = ["Runner"]
 
@@ -52,6 +52,7 @@ class Runner:
         self.cache = Cache(agents.settings.cache)
         self.draining = False
         self._evicts = evicting()
+        self._seal = Seal.of(agents.settings)
 
     # claimed runs
 
@@ -234,12 +235,11 @@ class Runner:
         # A function may say something after its end: what leaves is not ours to change any more.
         if not run.gone and not run.leaving and run.update is None:
             try:
-                progress = codec.encode(dict(report), what="the progress")
-                codec.check_size(progress, what="the progress", limit=self.agents.settings.max_payload)
+                run.update = reported(run, report, self.agents.settings.max_payload)
             except ValueError as error:
-                self.agents.log.warning("%s: its progress cannot be stored: %s", run.claimed.name, error)
+                why = error if self._seal is None else type(error).__name__
+                self.agents.log.warning("%s: its progress cannot be stored: %s", run.claimed.name, why)
                 return
-            run.update = update(run, RunAction.SET, progress=progress)
             self.agents.committer.mark(run)
 
     # commits
@@ -343,7 +343,7 @@ class Runner:
                 self._go(run)
 
     def _heard(self, run: LiveRun, inbox: Sequence[Message]) -> bool:
-        return run.execution.post(inbox)
+        return run.execution.post(inbox if self._seal is None else self._seal.open_messages(inbox))
 
     def _cancel(self, run: LiveRun, reason: str | None) -> None:
         decision = run.execution.cancel(reason)

@@ -21,6 +21,7 @@ from flowgen.core.decision import Returned, TimedOut
 from flowgen.core.entries import Entry, EntryKind, OutcomeKind
 from flowgen.core.failures import failure_from_json
 from flowgen.core.functions import Flavour
+from flowgen.core.sealing import Seal
 from flowgen.errors import CodecError, DatabaseError, FlowgenError, LeaseLost
 from flowgen.postgres import database, transactions, troubles
 from flowgen.postgres import entries as entries_room
@@ -67,6 +68,7 @@ class Transactor:
         committed: Callable[[Sequence[tuple[Part, int | None]], datetime], None],
         freed: Callable[[LiveRun], None],
         idle: timedelta = timedelta(minutes=1),
+        seal: Seal | None = None,
     ) -> None:
         """After `idle` without a statement the server ends a transaction: its process may have been stopped.
 
@@ -82,6 +84,7 @@ class Transactor:
         self._committed = committed
         self._freed = freed
         self._idle_timeout = idle
+        self._seal = seal
         self._pid = os.getpid()
         self._lane = Lane(CONNECTIONS)
         self._idle: dict[bool, list[Any]] = {False: [], True: []}
@@ -178,9 +181,14 @@ class Transactor:
             run.execution.retract(key)
             raise _refusal(entry)
         entry = attrs.evolve(entry, index=run.next_index)
+        try:
+            stored = entry if self._seal is None else self._seal.close_entry(entry)
+        except CodecError:
+            run.execution.retract(key)
+            raise
         run.sending = True
         try:
-            recorded = await self._commit(run, conn, is_async, token, entry)
+            recorded = await self._commit(run, conn, is_async, token, stored)
         except BaseException:
             run.sending = False
             run.execution.retract(key)
@@ -194,6 +202,7 @@ class Transactor:
         run.next_index += 1
         running.over = True
         run.calls.pop(key, None)
+        recorded.value = entry.value
         self._committed([(Part(run, [recorded]), None)], self._session.clock.now())
         return True
 

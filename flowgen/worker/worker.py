@@ -16,6 +16,7 @@ from typing import Any
 from uuid import UUID
 
 from flowgen.app import App
+from flowgen.core.sealing import Seal
 from flowgen.core.settings import Settings
 from flowgen.errors import DatabaseError, LeaseLost
 from flowgen.failpoints import ARMED, failpoint
@@ -175,16 +176,17 @@ class Worker:
             poke=self._poke,
             wake_at=self._wake_at,
         )
+        seal = Seal.of(self.settings)
         maker = Maker(self.app, services, self.settings, clock.now)
         adoption = Adoption(self.app.definitions, self._queues)
         self.runner = runner = Runner(agents, maker, adoption)
-        self._committer = Committer(flush, holder, runner, lambda: self._claimer.lost_track())
+        self._committer = Committer(flush, holder, runner, lambda: self._claimer.lost_track(), seal)
         dialler = Dialler(self.url, executor, self._links, pooler=self.settings.pooler)
         self._transactor = Transactor(
             dialler, self.schema, holder, executor, control, runner.committed, self._committer.mark,
-            idle=_IDLE * self.settings.lease,
+            idle=_IDLE * self.settings.lease, seal=seal,
         )  # fmt: skip
-        self._attacher = Attacher(self._link("attach"), holder, runner, self._committer, self._poke)
+        self._attacher = Attacher(self._link("attach"), holder, runner, self._committer, self._poke, seal)
         agents.attacher = self._attacher
         agents.committer = self._committer
         agents.transactor = self._transactor

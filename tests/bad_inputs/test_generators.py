@@ -225,7 +225,7 @@ def test_what_differs_from_one_replay_to_the_next_is_named_at_the_first_index_th
 
     trace = drive(draws.call(), outcomes={ok: [1, 2, 3]})
     with pytest.warns(
-        UserWarning, match=r"ok(#\d)? was recorded with other arguments than Step\(ok, \d+\) at .*:\d+ has now"
+        UserWarning, match=r"ok(#\d)? was recorded with other arguments than Step\(ok, \d+\) has now, at .*:\d+"
     ):
         assert replay(draws, trace) == [1, 2, 3]
     recorded = drive(records.call())

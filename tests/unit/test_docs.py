@@ -97,7 +97,7 @@ def test_the_first_program_of_the_readme_is_the_example() -> None:
 def test_every_setting_is_documented_with_its_default() -> None:
     text = (ROOT / "docs/operations.md").read_text(encoding="utf-8")
     rows = dict(re.findall(r"^\| `FLOWGEN_(\w+)` \| `?([^|`]+?)`? \|", text, re.MULTILINE))
-    names = {each.name.upper() for each in attrs.fields(Settings)}
+    names = {each.name.upper() for each in attrs.fields(Settings)} - {"CODEC"}  # of code alone
     assert set(rows) == names
     given = {name: value for name, value in rows.items() if not value.startswith("a third")}
     assert Settings.from_env({f"FLOWGEN_{name}": value for name, value in given.items()}) == Settings()

@@ -136,7 +136,7 @@ _STATUSES = {"completed": OutcomeKind.VALUE, "cancelled": OutcomeKind.CANCELLATI
 def answer_start(leaf: Leaf, command: Start[Any], entry: Entry) -> Ended:
     if entry.status == OutcomeKind.FAILURE:
         return _failed(leaf, entry)
-    ref = json.loads(entry.value or "{}")
+    ref = codec.decode(entry.value or "{}", what=f"the start of {leaf.key}")
     run_id = UUID(ref["run_id"])
     return Ended(
         RunRef(leaf.key, run_id, ref.get("id") or str(run_id), command.target, _result_type(command.definition))
@@ -151,7 +151,7 @@ def answer(leaf: Leaf, command: Invoke[Any] | Wait[Any], entry: Entry) -> Ended:
         case OutcomeKind.TIMEOUT:
             return Ended(error=ChildTimedOut(f"Child run timed out: {command.target}", name=leaf.key))
         case OutcomeKind.CANCELLATION:
-            reason = json.loads(entry.value or "null")
+            reason = codec.decode(entry.value or "null", what=f"the end of {leaf.key}")
             said = reason.get("reason") if isinstance(reason, dict) else None
             failure = Failure("RunCancelled", said or "cancelled")
             text = f"Child run was cancelled: {command.target}" + (f" ({said})" if said else "")

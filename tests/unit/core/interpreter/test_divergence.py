@@ -115,7 +115,7 @@ def test_other_arguments_are_a_warning_and_the_outcome_is_used(bench: Bench) -> 
 
     _, decision = replayed(bench, definition=workflow(changed, "checkout"))
     assert decision.finish == Completed('["ch","sh"]')
-    assert "charge was recorded with other arguments than Step(charge, 'other') at" in decision.warnings[0]
+    assert "charge was recorded with other arguments than Step(charge, 'other') has now, at" in decision.warnings[0]
 
 
 @pytest.mark.bad_input("B41")
