@@ -215,6 +215,11 @@ class Execution:
         return len(self._driver.leaves) > len(self.waiting.leaves)
 
     @property
+    def base(self) -> int:
+        """Index of the checkpoint that opened the segment; 0 when there is none."""
+        return self._base
+
+    @property
     def prologue(self) -> int | None:
         """Entries below it are the prologue; None when the handler has not read its checkpoint."""
         return self._driver.prologue

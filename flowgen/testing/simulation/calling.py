@@ -70,9 +70,7 @@ class Calling:
             worker.executor.jobs.remove(job)
             worker.loop.run(partial(worker.executor.time_out, running))
             return
-        job.result = self._functions.call(
-            running, self._world.store.runs[running.run.run_id].place_of(running.call.key)
-        )
+        job.result = self._functions.call(running, self._place(running.run, running.call.key))
         if self._world.story is not None:
             self._world.tell(worker, f"{running.call.key!r}: {job.result}")
         if fate == 2:
@@ -91,7 +89,7 @@ class Calling:
         row = self._world.store.runs[run.run_id]
         called = Called(
             run.claimed.name, run.run_id, call.key, call.command.target, call.command.args, call.attempt,
-            place=row.place_of(call.key), claim=run.claimed.claim,
+            place=self._place(run, call.key), claim=run.claimed.claim,
         )  # fmt: skip
         owner = row.owner == worker.holder.current.id and row.claim == run.claimed.claim
         self._world.witness.begins(
@@ -102,15 +100,17 @@ class Calling:
             owner=owner and self._world.store.holds(worker.holder.current),
         )
 
+    def _place(self, run: LiveRun, key: str) -> tuple[int, int]:
+        row = self._world.store.runs[run.run_id]
+        return row.place_of(key, run.execution.base, run.claimed.next_index)
+
     def scripted(self, worker: Worker, running: RunningCall) -> FunctionCall:
         """The call of a Transaction, of what the test scripts for it."""
         call = running.call
         command: Any = copy.copy(call.command)
         instead: Callable[..., Any] = _unscripted
         try:
-            instead = self._functions.in_place_of(
-                running, self._world.store.runs[running.run.run_id].place_of(running.call.key)
-            )
+            instead = self._functions.in_place_of(running, self._place(running.run, running.call.key))
         except AssertionError as error:
             self._world.broken = error
 
@@ -128,10 +128,9 @@ class Calling:
 
     def children_of(self, run: LiveRun, decision: Decision) -> None:
         """Children are about to be started."""
-        row = self._world.store.runs[run.run_id]
         for child in decision.children:
-            definition = child.command.definition
-            item = self._functions.item(run.run_id, row.place_of(child.key), child.key, child.command, definition)
+            definition, place = child.command.definition, self._place(run, child.key)
+            item = self._functions.item(run.run_id, place, child.key, child.command, definition)
             if item is UNSCRIPTED:
                 self._world.plan.met(definition)
             else:

@@ -80,10 +80,14 @@ class Row:
                 return entry.due_at
         return None
 
-    def place_of(self, key: str) -> tuple[int, int]:
-        """The segment of the command that has this key now, and how often something was set aside before it."""
+    def place_of(self, key: str, base: int, claimed: int) -> tuple[int, int]:
+        """The segment of the command that has this key, and how often something was set aside before it.
+
+        `base` is the segment of its worker, which may be long over; below `claimed` is what that worker has claimed.
+        """
         in_prologue = any(entry.key == key and entry.index < self.prologue for entry in self.entries)
-        return 0 if in_prologue else self.base, sum(entry.kind == EntryKind.SET_ASIDE for entry in self.entries)
+        aside = sum(entry.kind == EntryKind.SET_ASIDE and entry.index < claimed for entry in self.entries)
+        return 0 if in_prologue else base, aside
 
     def _answers(self, entry: Entry) -> bool:
         return not self.base or entry.index >= self.base or entry.index < self.prologue

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from flowgen import Flow, Gather, Invoke, Now, Retry, Sleep, Step, Transaction
+from flowgen import Checkpoint, Context, Flow, Gather, Invoke, Now, Retry, Sleep, Step, StepInterrupted, Transaction
 from flowgen.core.definitions import DefinitionOptions, Task, Workflow
 from flowgen.core.states import Status
 from flowgen.testing.simulation.choices import Choices
@@ -46,6 +46,15 @@ def of_steps() -> Flow[Any]:
 
 def of_a_sleep() -> Flow[Any]:
     yield Sleep(5)
+
+
+def of_pages(ctx: Context[Any]) -> Flow[Any]:
+    for page in range(ctx.checkpoint_cursor or 0, 2):
+        try:
+            yield Step(charge, page).opts(at_most_once=True)
+        except StepInterrupted:
+            pass
+        yield Checkpoint(page + 1)
 
 
 def world_of(flow: Callable[[], Flow[Any]]) -> World:
@@ -176,4 +185,20 @@ def test_a_run_that_was_claimed_unheard_is_given_back_though_its_row_is_locked_f
     assert world.root.status == Status.RUNNING
     world.run()
     assert world.root.status == Status.COMPLETED
+    world.close()
+
+
+def test_a_late_call_of_a_segment_that_is_over_is_not_taken_for_one_of_the_next() -> None:
+    world = world_of(of_pages)
+    worker = world.workers[0]
+    go_on(world, lambda: worker.executor.jobs)
+    worker.stalled = True
+    world.store.now += timedelta(seconds=16)
+    assert world.store.reap() == 1
+    world._start(world.workers[1])
+    go_on(world, lambda: world.root.base and world.workers[1].executor.jobs)
+    world.calling.call(worker, worker.executor.jobs[0])
+    world.run()
+    assert world.root.status == Status.COMPLETED
+    assert [call.args for call in world.witness.calls] == [(0,), (1,)]
     world.close()
