@@ -17,7 +17,7 @@ import attrs
 
 from flowgen.core import codec
 from flowgen.core.codec import Codec
-from flowgen.core.entries import Entry, EntryKind, Message, MessageKind
+from flowgen.core.entries import Entry, EntryKind, Message, MessageKind, OutcomeKind
 from flowgen.core.settings import Settings
 from flowgen.core.trees import SEAL, sealed_by
 from flowgen.errors import CodecError
@@ -41,6 +41,12 @@ def is_sealed(text: str) -> bool:
 def words(text: str) -> str | None:
     """What to show in the place of a sealed text; None for a plain one."""
     return f"encoded with {sealed_by(json.loads(text))!r}" if is_sealed(text) else None
+
+
+def _names_child(entry: Entry) -> bool:
+    """Whether it is what a Start came to: the ids of a run, which the store reads too."""
+    started = entry.kind == EntryKind.OUTCOME and entry.status == OutcomeKind.VALUE
+    return started and entry.fingerprint is not None and entry.fingerprint.startswith("start:")
 
 
 class Seal:
@@ -100,7 +106,7 @@ class Seal:
 
     def close_entry(self, entry: Entry) -> Entry:
         """The entry as it is stored. Raises CodecError that names its command."""
-        if entry.value is None or entry.kind not in _KINDS:
+        if entry.value is None or entry.kind not in _KINDS or _names_child(entry):
             return entry
         what = f"what is recorded of {entry.key}" if entry.key else "what is recorded of the run"
         return attrs.evolve(entry, value=self.closed(entry.value, what))

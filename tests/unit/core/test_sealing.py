@@ -121,6 +121,10 @@ def test_entries_of_the_engine_stay_plain_and_those_of_users_do_not() -> None:
         plain = kind in (EntryKind.CHILD, EntryKind.SET_ASIDE, EntryKind.STARTED, EntryKind.ARMED)
         assert (stored.value == entry.value) is plain
         assert seal().open_entries([stored]) == [entry]
+    started = Entry(1, EntryKind.OUTCOME, "child", "start:x", OutcomeKind.VALUE, value='{"run_id":"1","id":null}')
+    assert seal().close_entry(started) is started
+    refused = attrs.evolve(started, status=OutcomeKind.FAILURE)
+    assert is_sealed(seal().close_entry(refused).value or "")
 
 
 @pytest.mark.parametrize("plain", ["1", '"a \\" b \\\\"', '{"type":"ValueError","message":"}"}'])
