@@ -20,6 +20,7 @@ import flowgen
 from flowgen import (
     App,
     Checkpoint,
+    ChildCancelled,
     ChildFailed,
     CodecError,
     Context,
@@ -471,6 +472,32 @@ def test_what_a_codec_refuses_fails_its_own_command_or_run_once_and_says_nothing
         client.start(listen, "unspeakable")
     assert where(db, "unspeakable") == []
     assert "unspeakable" not in caplog.text
+
+
+def test_a_run_that_is_retried_hears_of_children_that_ended_meanwhile(
+    app: App, connect: Callable[..., Client], flowgen_worker: Workers
+) -> None:
+    @app.workflow
+    def child(word: str) -> Flow[str]:
+        yield Sleep("1h")
+        return word
+
+    @app.workflow(deadline=1)
+    def parent(word: str) -> Flow[str]:
+        ref = yield from Start(child, word)
+        try:
+            return (yield from Wait(ref))
+        except ChildCancelled:
+            return f"cancelled {word}"
+
+    client = connect(ToyCipher())
+    flowgen_worker(app, codec=ToyCipher())
+    run = client.start(parent, SECRET)
+    with pytest.raises(RunFailed, match="deadline"):
+        run.result(timeout=20)
+    eventually(lambda: client.count(RunQuery(name="child", status="cancelled")))
+    client.retry(run.uuid)
+    assert run.result(timeout=20) == f"cancelled {SECRET}"
 
 
 def test_the_limit_of_a_payload_holds_for_what_is_stored_too(
