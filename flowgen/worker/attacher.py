@@ -169,6 +169,10 @@ class Attacher:
                 return attached
             if self._session.lost(session):
                 return None
+            if self._session.current == session:  # another agent asked for the next epoch and was not answered
+                attached = await self._unknown(run, entry)
+                if attached is not None:
+                    return attached
 
     async def _unknown(self, run: LiveRun, entry: Entry) -> Attached | None:
         """After a lost answer: what was committed, or None when nothing was, or when the lease is over."""

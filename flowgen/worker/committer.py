@@ -191,6 +191,8 @@ class Committer:
                 continue
             if self._session.lost(session):
                 return []
+            if self._session.current == session:  # another agent asked for the next epoch and was not answered
+                parts = await self._left(parts, session)
         self._session.clock.heard(result.now)
         return [(parts, result, session)]
 

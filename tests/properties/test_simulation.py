@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -93,3 +94,8 @@ def test_a_failure_ends_with_all_that_it_takes_to_see_it_again(monkeypatch: pyte
         again(last)
     monkeypatch.undo()
     assert "flush" in again(last)
+
+
+@pytest.mark.parametrize("line", (Path(__file__).parent / "kept.jsonl").read_text().splitlines())
+def test_a_schedule_that_once_broke_a_promise_breaks_none(line: str) -> None:
+    again(line)
