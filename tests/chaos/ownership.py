@@ -116,6 +116,9 @@ def children(evidence: Evidence) -> Found:
     """I13: one child for each command; the parent is told what it came to, and leaves none behind when it fails."""
     outcomes = _child_outcomes(evidence)
     ends = {change.run: change.at for change in evidence.run_changes if change.status >= COMPLETED}
+    begun: dict[str, float] = defaultdict(float)
+    for (run, *_), lines in evidence.told["enter"].items():
+        begun[run] = max(begun[run], *(line["t"] for line in lines))
     for parent, kids in evidence.children.items():
         row = evidence.by_id.get(parent)
         if row is None:
@@ -128,9 +131,10 @@ def children(evidence: Evidence) -> Found:
             told = outcomes.get((parent, kid.parent_key or ""))
             if told is not None:
                 yield from _told_right(kid, told)
-            if row.status in (FAILED, CANCELLED) and not kid.detached and kid.run in ends and parent in ends:
-                begun, end = ends[parent], ends[kid.run]
-                after = end - begun - evidence.outage(begun, end)
+            # One that waits for a claim, as a suspect may for long, does nothing meanwhile.
+            if row.status in (FAILED, CANCELLED) and not kid.detached and kid.run in begun and parent in ends:
+                end, last = ends[parent], begun[kid.run]
+                after = last - end - evidence.outage(end, last)
                 if after > 2 * evidence.lease + 3.0 and kid.status == COMPLETED:
                     yield Violation("I13", kid.run, f"it went on for {after:.1f} s under a parent that had ended")
 

@@ -21,7 +21,7 @@ from tests.chaos.evidence import (
     Tick,
     Write,
 )
-from tests.unit.chaos.good import OVER, called, cron, good, life, line
+from tests.unit.chaos.good import OVER, called, cron, good, line
 
 
 def changed(rows: list[Any], place: int, **facts: Any) -> None:
@@ -217,7 +217,7 @@ def tell_the_parent_another_thing(evidence: Evidence) -> None:
 
 def leave_a_child(evidence: Evidence) -> None:
     changed(evidence.runs, 0, status=8, error={"type": "x"})
-    evidence.run_changes += life("k1", (40.0, 60, 7, None))
+    evidence.lines.append(line("enter", "k1", "add", 40.0))
 
 
 def kill_too_many(evidence: Evidence) -> None:

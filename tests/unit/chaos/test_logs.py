@@ -14,6 +14,7 @@ DEFECTS = {
     "%s",
     "%s (%s) could not be driven",
     "%s (%s): %s",
+    "run %s: %s",
     "no thread can be started (%s): %s of %s run",
     "%s: its progress cannot be stored: %s",
     "%s: the result of %s has %d MiB of JSON; store it elsewhere and return a reference",
