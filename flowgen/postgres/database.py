@@ -340,10 +340,12 @@ async def connect_async(
         if not pooler:
             await conn.execute(_PATH, prepare=False)
         await conn.set_autocommit(autocommit)
-    except (psycopg.Error, OSError) as error:
+    except BaseException as error:  # also when nobody waits for it any more
         if conn is not None:
             await conn.close()
-        raise translate(error) from None
+        if isinstance(error, psycopg.Error | OSError):
+            raise translate(error) from None
+        raise
     if pooler:
         conn.prepare_threshold = None
     return conn

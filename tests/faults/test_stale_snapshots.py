@@ -29,6 +29,9 @@ Db = psycopg.Connection[Any]
 
 MILLION = 1_000_000
 
+# Slots and snapshots of other tests on the same server would be seen: these run alone.
+pytestmark = pytest.mark.nightly
+
 
 def told(caplog: pytest.LogCaptureFixture, what: str) -> list[str]:
     return [record.getMessage() for record in caplog.records if what in record.getMessage()]

@@ -248,7 +248,9 @@ def test_no_statement_looks_into_stored_json() -> None:
     """One escaped NUL makes `->>` of any key fail, and json has no equality."""
     for name, text in ({file.name: file.read_text() for file in SQL} | migrations()).items():
         for match in re.finditer(r"(\w+(?:::\w+)?)\s*->", text):
-            assert match[1] in ("p_have", "run_id::text"), f"{name}: {match[0]}"
+            # A Start's outcome holds ids and nothing of a user's.
+            starts = ("value::json",) if name == "run_retry.sql" else ()
+            assert match[1] in ("p_have", "run_id::text", *starts), f"{name}: {match[0]}"
 
 
 def test_every_function_names_its_search_path_or_is_fully_qualified() -> None:
