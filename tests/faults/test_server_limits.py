@@ -64,6 +64,7 @@ def reload(db: Db, **settings: str) -> None:
     db.execute("select pg_reload_conf()")
 
 
+@pytest.mark.nightly  # it takes all the time that a loaded machine has
 @pytest.mark.fault("F48")
 def test_workers_of_a_server_with_too_few_connections_work_with_what_they_get(
     url: str, db: Db, app: App, caplog: pytest.LogCaptureFixture
