@@ -59,12 +59,13 @@ class Line:
 
 @attrs.define(eq=False)
 class Loss:
-    """An answer that is to be lost; `happened` is set when it was."""
+    """An answer that is to be lost; `happened` is set when it was, and `at` is that moment of the monotonic clock."""
 
     pattern: re.Pattern[str]
     to: str
     after: re.Pattern[str] | None = None
     happened: threading.Event = attrs.field(factory=threading.Event)
+    at: float = 0.0
     text: str = ""
 
     def wait(self, timeout: float = 20) -> None:
@@ -422,7 +423,9 @@ class _Link:
                 continue
             if self._lost and self._lost[0][0] == self._answered:
                 self.reset()
-                self._lost.popleft()[1].happened.set()
+                loss = self._lost.popleft()[1]
+                loss.at = time.monotonic()
+                loss.happened.set()
                 return
             self._answered += 1
             yield packet[start:end]

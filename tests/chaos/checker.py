@@ -201,9 +201,9 @@ def at_least_once(evidence: Evidence) -> Found:
     for call, attempt, one, other in again(evidence):
         if not _explained(evidence, one, other):
             text = f"attempt {attempt} of {call[1]} in segment {call[2]} was called again without an interruption"
-            yield Violation(
-                "I7", call[0], f"{text}: by {one['who']} at {one['t']:.3f}, {other['who']} at {other['t']:.3f}"
-            )
+            when = f"by {one['who']} at {one['t']:.3f}, {other['who']} at {other['t']:.3f}"
+            logged = evidence.logged(one["who"], one["t"] - 5.0, other["t"])
+            yield Violation("I7", call[0], f"{text}: {when}; before that it logged: {logged or 'nothing'}")
 
 
 def again(evidence: Evidence) -> Iterator[tuple[Call, int, Line, Line]]:
@@ -221,8 +221,9 @@ def again(evidence: Evidence) -> Iterator[tuple[Call, int, Line, Line]]:
 def _explained(evidence: Evidence, one: Line, other: Line) -> bool:
     if evidence.interrupted(one["who"], one["t"], other["t"]) or _woke_too_late(evidence, other):
         return True
-    # The connection of a Transaction broke: nothing of that call was written.
-    return bool(one.get("tx")) and evidence.struck(BROKEN, one["who"], one["t"] - 1.0, other["t"])
+    # The connection of a Transaction broke, or another one of its worker did: what became of that one's statement is
+    # not known until its epoch is counted up, which may take a lease, and refuses what is under way.
+    return bool(one.get("tx")) and evidence.struck(BROKEN, one["who"], one["t"] - evidence.lease - 1.0, other["t"])
 
 
 def _is_body(evidence: Evidence, call: Call) -> bool:

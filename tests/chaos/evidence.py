@@ -290,6 +290,14 @@ class Evidence:
         # It may notice later than another worker takes over, when nobody answers it.
         return any(since <= t <= until + self.lease for t in self.lost_at.get(who, ()))
 
+    def logged(self, who: str, since: float, until: float) -> list[str]:
+        """What the engine warned of in this process between two moments."""
+        return [
+            f"{line['t']:.3f} {line['text'][:200]}"
+            for line in self.lines
+            if line["e"] == "log" and line["who"] == who and since <= line["t"] <= until
+        ]
+
     def server_killed(self, since: float, until: float) -> bool:
         return any(kill.who is None and since <= kill.t <= until for kill in self.kills)
 

@@ -109,11 +109,18 @@ class Monkey:
         return next(worker for worker in living if worker.who == who)
 
     def _hit_backend(self, fault: Fault, anchor: str) -> None:
+        found: list[tuple[int, str]] = []
+
+        def look() -> bool:
+            """Whether there is one: after a kill of the server or of all workers it takes them a while."""
+            try:
+                found[:] = [each for each in self._store.backends() if fault.arg in each[1]]
+            except psycopg.Error:
+                found.clear()
+            return bool(found)
+
         self._server.await_back()
-        try:
-            found = [each for each in self._store.backends() if fault.arg in each[1]]
-        except psycopg.Error:
-            found = []
+        self.tend(time.monotonic() + GRACE, look)
         if not found:
             return
         place = min(int(fault.picks[0] * len(found)), len(found) - 1)
@@ -121,9 +128,9 @@ class Monkey:
         if fault.action == "backend":
             self.kills.append(Kill(self._server.kill_backend(pid), None))
         else:
+            before = time.monotonic()
             self._store.terminate(pid)
-            now = time.monotonic()
-            self.spans.append(Span("terminate", now - 0.2, now + 1.0))
+            self.spans.append(Span("terminate", before - 0.2, time.monotonic() + 1.0))
         self._note(fault, anchor, what=name)
 
     # network
@@ -167,8 +174,7 @@ class Monkey:
         for place, loss in enumerate(self.losses):
             if place not in self._noticed and loss.happened.is_set():
                 self._noticed.add(place)
-                now = time.monotonic()
-                self.spans.append(Span("ack", now - 1.0, now + 1.5))
+                self.spans.append(Span("ack", loss.at - 1.0, loss.at + 1.5))
 
     # rolling restart
 
