@@ -334,7 +334,10 @@ def test_a_child_that_a_flush_inserts_meanwhile_is_found_by_the_next_round(
         )
         waits = threading.Thread(target=client.cancel, args=("x",))
         waits.start()
-        blocked = "SELECT count(*) FROM pg_locks WHERE NOT granted"
+        blocked = (
+            "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() "
+            "AND wait_event IN ('transactionid', 'tuple')"
+        )
         eventually(lambda: store.db.execute(blocked).fetchone()[0])
         flush.commit()
         waits.join(30)

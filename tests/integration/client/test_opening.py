@@ -83,5 +83,8 @@ def test_behind_a_pooler_nothing_is_prepared(flowgen_database: str) -> None:
 def test_one_lost_connection_is_not_noticed(flowgen_database: str, db: Db) -> None:
     with connect(flowgen_database) as client:
         assert client.count() == 0
-        db.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'flowgen client'")
+        db.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+            "WHERE datname = current_database() AND application_name = 'flowgen client'"
+        )
         assert client.count() == 0

@@ -19,6 +19,8 @@ from tests.waiting import eventually
 
 Checkout = flowgen.Workflow[..., Any, str]
 
+OF_CLIENT = "datname = current_database() AND application_name = 'flowgen client'"
+
 
 @attrs.frozen
 class Receipt:
@@ -100,7 +102,7 @@ def test_all_waiters_of_a_client_ask_one_question(client: Client, checkout: Chec
     with ThreadPoolExecutor(30) as threads:
         waiting = [threads.submit(run.result, 30) for run in runs]
         eventually(lambda: len(client._operations.waiters.asked()) == 30)
-        sessions = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'flowgen client'"
+        sessions = f"SELECT count(*) FROM pg_stat_activity WHERE {OF_CLIENT}"
         assert db.execute(sessions).fetchone()[0] <= 2
         for run in runs:
             store.complete(run.uuid, '"x"')
@@ -130,9 +132,7 @@ def test_a_waiter_survives_the_loss_of_its_connection(verbs: Any, checkout: Chec
     run = verbs.start(checkout)
     with ThreadPoolExecutor(1) as threads:
         waiting = threads.submit(verbs.result, run.id, 30)
-        killed = (
-            "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE application_name = 'flowgen client'"
-        )
+        killed = f"SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE {OF_CLIENT}"
         for _ in range(3):
             eventually(lambda: db.execute(killed).fetchone()[0])
         store.complete(run.uuid, '"x"')

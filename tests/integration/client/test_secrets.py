@@ -103,7 +103,8 @@ def test_a_worker_that_loses_everything_tells_no_password(
                 runs = client.start_many(flowgen.call("checkout", n=n) for n in range(20))
                 for _ in range(3):
                     db.execute(
-                        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name ~ '^flow'"
+                        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+                        "WHERE datname = current_database() AND application_name ~ '^flow'"
                     )
                 assert [run.result(timeout=60) for run in runs] == list(range(20))
                 silent(repr(client) + repr(client._pool) + repr(client._operations))
@@ -120,7 +121,8 @@ def test_a_worker_that_loses_everything_tells_no_password(
         "SELECT format('%I.%I', schemaname, tablename) FROM pg_tables WHERE schemaname = 'flowgen'"
     ):
         silent(str(db.execute(f"SELECT t::text FROM {table} t".encode()).fetchall()))
-    silent(str(db.execute("SELECT application_name, query FROM pg_stat_activity").fetchall()))
+    sessions = "SELECT application_name, query FROM pg_stat_activity WHERE datname = current_database()"
+    silent(str(db.execute(sessions).fetchall()))
 
 
 @pytest.mark.bad_input("B68")

@@ -256,7 +256,8 @@ def test_who_begins_to_wait_while_a_run_ends_is_told(store: Store) -> None:
     end = change(item, RunAction.COMPLETE, output="1")
     flush = threading.Thread(target=lambda: store.flush(session, conn, updates=[end]))
     flush.start()
-    eventually(lambda: store.sql("SELECT 1 FROM pg_stat_activity WHERE wait_event = 'PgSleep'"))
+    late = "SELECT 1 FROM pg_stat_activity WHERE datname = current_database() AND wait_event = 'PgSleep'"
+    eventually(lambda: store.sql(late))
     store.sql("INSERT INTO {schema}.waiter VALUES (%s, %s, 'k')", item.run_id, waiting.run_id)
     flush.join(10)
     assert store.status(item.run_id) == Status.COMPLETED

@@ -24,7 +24,7 @@ PAUSE = """
 CREATE FUNCTION public.pause() RETURNS boolean LANGUAGE plpgsql
 AS 'BEGIN PERFORM pg_advisory_xact_lock_shared(77); RETURN true; END'
 """
-WAITING = "SELECT 1 FROM pg_locks WHERE NOT granted AND locktype = 'advisory'"
+WAITING = "SELECT 1 FROM pg_stat_activity WHERE datname = current_database() AND wait_event = 'advisory'"
 PAUSED_SCAN = (
     "AND r.queue = one AND r.name = ANY (me.names)",
     "AND r.queue = one AND r.name = ANY (me.names) AND public.pause()",

@@ -16,6 +16,10 @@ from tests.integration.postgres.rules import Rule, Without, proofs_of
 from tests.integration.postgres.store import Store, change, child_of, ending, outcome
 from tests.waiting import eventually
 
+BLOCKED = """
+SELECT 1 FROM pg_stat_activity WHERE datname = current_database() AND wait_event IN ('transactionid', 'tuple')
+"""
+
 
 def parent_and_child(store: Store) -> tuple[Session, ClaimedRun, ClaimedRun]:
     session = store.register()
@@ -56,7 +60,7 @@ def a_wake_that_waits_for_the_hang_up_sees_it(store: Store) -> None:
     waker = store.connect()
     done = threading.Thread(target=lambda: store.sql(WAKE, parent, conn=waker))
     done.start()
-    eventually(lambda: store.sql("SELECT 1 FROM pg_locks WHERE NOT granted"))
+    eventually(lambda: store.sql(BLOCKED))
     conn.commit()
     done.join(10)
     assert store.status(parent) == Status.READY
@@ -136,7 +140,7 @@ def the_second_starter_of_an_id_finds_the_run_of_the_first(store: Store) -> None
 
     second = threading.Thread(target=attach)
     second.start()
-    eventually(lambda: store.sql("SELECT 1 FROM pg_locks WHERE NOT granted"))
+    eventually(lambda: store.sql(BLOCKED))
     first.commit()
     second.join(10)
     assert found == ["attached"]
@@ -189,8 +193,7 @@ AS 'BEGIN PERFORM pg_advisory_xact_lock_shared(77); RETURN NULL; END';
 CREATE TRIGGER pause AFTER UPDATE OF progress ON {schema}.run FOR EACH ROW
 WHEN (NEW.progress IS NOT NULL AND OLD.progress IS NULL) EXECUTE FUNCTION public.pause();
 """
-WAITING = "SELECT count(*) FROM pg_locks WHERE NOT granted AND locktype = 'advisory' AND database = "
-WAITING += "(SELECT oid FROM pg_database WHERE datname = current_database())"
+WAITING = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event = 'advisory'"
 
 
 def flushes_that_cross_do_not_deadlock(store: Store) -> None:

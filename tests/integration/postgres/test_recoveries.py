@@ -106,7 +106,8 @@ def test_who_comes_back_while_its_runs_are_being_released_waits_and_is_given_bac
     thread.start()
     eventually(
         lambda: store.sql(
-            "SELECT 1 FROM pg_stat_activity WHERE application_name = 'comes back' AND wait_event_type = 'Lock'"
+            "SELECT 1 FROM pg_stat_activity WHERE datname = current_database() "
+            "AND application_name = 'comes back' AND wait_event_type = 'Lock'"
         )
     )
     assert not returned.is_set()

@@ -95,8 +95,7 @@ def test_a_transaction_that_stops_in_the_middle_is_ended_by_the_server(store: St
     conn = opened(store, idle_timeout=timedelta(milliseconds=50))
 
     def gone() -> bool:
-        rows = store.sql("SELECT 1 FROM pg_stat_activity WHERE state LIKE 'idle in transaction%'")
-        return not rows
+        return not store.sql("SELECT 1 FROM pg_stat_activity WHERE pid = %s", conn.info.backend_pid)
 
     eventually(gone)
     with pytest.raises(psycopg.Error):
