@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 __all__ = ["flowgen_client", "flowgen_clock", "flowgen_database", "flowgen_server_url", "flowgen_worker"]
 
-SETTINGS = {"max_connections": "300", "max_wal_size": "4GB", "max_prepared_transactions": "8"}
+SETTINGS = {"max_connections": "300", "max_wal_size": "4GB"}
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
