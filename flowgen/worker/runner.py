@@ -161,7 +161,8 @@ class Runner:
             return
         for call in decision.calls:
             self._call(run, call)
-        if decision.hang_up is not None and not run.sending and not run.entries:
+        # A decision that waited in line may not know what the ones behind it know.
+        if decision.hang_up is not None and not (run.sending or run.entries or run.decisions):
             run.update = hanging_up(run, decision.hang_up)
         if run.deadline is not None or run.execution.waiting.leaves:
             self._arm(run)

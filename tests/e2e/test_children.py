@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from typing import Any
 
+import psycopg
 import pytest
 
 from flowgen import (
@@ -21,6 +22,7 @@ from flowgen import (
     Sleep,
     Start,
     Step,
+    StepFailed,
     Wait,
 )
 from flowgen.client.queries import RunQuery
@@ -60,6 +62,73 @@ def test_a_child_gives_its_result_to_its_parent(app: App, flowgen_client: Client
     children = flowgen_client.list(RunQuery(parent=run.uuid))
     assert len(children) == 7
     assert {each.root_id for each in children} == {run.uuid}
+
+
+REFUSED_CANCEL = """
+    create sequence refusals;
+    create table refused ();
+    insert into refused default values;
+    create function refuse() returns trigger language plpgsql as
+        'begin
+            if exists (select from public.refused) then
+                perform nextval(''public.refusals'');
+                raise exception ''not now'' using errcode = ''40P01'';
+            end if;
+            return new;
+        end';
+    create trigger refuse before update on flowgen.run
+        for each row when (new.request is distinct from old.request) execute function refuse();
+"""
+
+
+def test_a_child_that_ends_while_another_is_cancelled_is_not_overlooked(
+    app: App, flowgen_client: Client, flowgen_worker: Workers, db: psycopg.Connection[Any]
+) -> None:
+    db.execute(REFUSED_CANCEL)
+    may_fail, may_end = threading.Event(), threading.Event()
+
+    @app.workflow
+    def loser() -> Flow[None]:
+        yield Sleep(hours=1)
+
+    @app.task
+    def last() -> str:
+        assert may_end.wait(20)
+        return "the last"
+
+    def fails_late() -> None:
+        assert may_fail.wait(20)
+        raise ValueError("the race is over")
+
+    def race() -> Flow[str]:
+        try:
+            yield from Gather(Invoke(loser), Step(fails_late).opts(retry=Retry(1)))
+        except StepFailed:
+            return "over"
+        return "won"
+
+    @app.workflow
+    def parent() -> Flow[list[str]]:
+        return list((yield from Gather(race(), Invoke(last))))
+
+    def has(name: str, status: str) -> bool:
+        return any(each.name == name and each.status == status for each in flowgen_client.list())
+
+    def refusals() -> int:
+        row = db.execute("select last_value from refusals where is_called").fetchone()
+        return row[0] if row else 0
+
+    flowgen_worker(app)
+    run = flowgen_client.start(parent)
+    eventually(lambda: has("loser", "waiting"))
+    may_fail.set()
+    eventually(refusals)
+    may_end.set()
+    eventually(lambda: has("last", "completed"))
+    before = refusals()
+    eventually(lambda: refusals() > before + 1)
+    db.execute("delete from refused")
+    assert run.result(timeout=10) == ["over", "the last"]
 
 
 @pytest.mark.parametrize("how", ["fail", "cancel", "time out"])

@@ -96,6 +96,21 @@ def of_failures() -> Flow[Any]:
     return "over"
 
 
+def race() -> Flow[str]:
+    """The failure ends it, and leaves a child that nobody waits for."""
+    try:
+        yield from Gather(Invoke(SLOW), Invoke(FAILING))
+    except OutcomeError:
+        return "lost"
+    return "won"
+
+
+def of_losers() -> Flow[str]:
+    """A child ends while the loser of the branch beside it is being cancelled."""
+    found = yield from Gather(race(), Invoke(FAILING), return_exceptions=True)
+    return f"{len(found)} branches"
+
+
 def of_detached() -> Flow[str]:
     yield Start(SLOW).opts(detached=True)
     yield Start(SLOW)
@@ -140,6 +155,7 @@ FLOWS = [
     flow(of_a_conflict),
     flow(of_timeouts),
     flow(of_failures),
+    flow(of_losers),
     flow(of_detached),
     flow(of_clean_ups),
     flow(of_pages),
