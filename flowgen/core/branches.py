@@ -7,7 +7,7 @@ that runs branches of its own. Keys come from the place in this tree and never f
 from __future__ import annotations
 
 import inspect
-from collections.abc import Coroutine, Generator
+from collections.abc import Coroutine, Generator, Sequence
 from datetime import datetime
 from enum import Enum
 from typing import Any, Protocol, TypeAlias
@@ -18,7 +18,7 @@ from typing_extensions import TypeIs
 from flowgen.core.commands import Command
 from flowgen.errors import DuplicateNameError
 
-__all__ = ["Branch", "Composite", "Ended", "Join", "Leaf", "Names", "Opened", "Phase", "is_flow"]
+__all__ = ["Branch", "Composite", "Ended", "Join", "Leaf", "Names", "Opened", "Part", "Phase", "is_flow"]
 
 FlowObject: TypeAlias = Generator[Any, Any, Any] | Coroutine[Any, Any, Any]
 
@@ -31,8 +31,21 @@ class Ended:
     error: BaseException | None = None
 
 
+Part: TypeAlias = tuple[int, str, Any]
+"""A branch to open: its position, what it adds to the path, and the command or flow, or the `Ended` it comes to."""
+
+
 class Join(Protocol):
-    """What a composite command does with the ends of its branches."""
+    """Which branches a composite command opens when, and what it does with their ends."""
+
+    @property
+    def needs_all(self) -> bool:
+        """Whether nothing happens before every branch that is open has ended, unless one fails."""
+        ...
+
+    def ready(self) -> Sequence[Part]:
+        """The branches that can be opened now, each told once; asked again after ends, until there is none."""
+        ...
 
     def ended(self, position: int, end: Ended) -> bool:
         """Take note of a branch's end; True when the outcome is decided and the others are not needed."""
@@ -172,13 +185,17 @@ class Composite:
     join: Join
     branch: Branch
     """Who waits for it."""
-    children: list[Branch] = attrs.field(factory=list)
-    open: int = 0
-    """Branches that have not ended."""
+    key: str
+    authored: bool
+    """The author named it, and every scope around it."""
+    children: dict[int, Branch] = attrs.field(factory=dict)
+    """The branches that are open, by position."""
+    failed: tuple[int, ...] = ()
+    """`last_failed` of the branches that have ended."""
     plain: bool = True
-    """Every branch is a single command."""
-    opening: bool = True
-    """Its branches are being started: an end is looked at when all were."""
+    """Every branch so far is a single command."""
+    filling: bool = True
+    """Branches are being opened: an end is looked at when all were."""
     decided: bool = False
     cancelling: bool = False
     """The branch that waits for it is being cancelled: Cancelled is thrown when all branches have ended."""

@@ -8,18 +8,19 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from flowgen.core import fingerprint, semantics
+from flowgen.core import semantics
 from flowgen.core.branches import Branch, Composite, Ended, Leaf, Opened
 from flowgen.core.commands import Command
-from flowgen.core.composing import compose
+from flowgen.core.commands.command import CompositeCommand
+from flowgen.core.composing import compose, opened
 from flowgen.core.context import RunFacts, View
-from flowgen.core.divergence import divergence
 from flowgen.core.entries import Entry, OutcomeKind
 from flowgen.core.frames import FlowObject, close_flow, dispose, location
 from flowgen.core.history import History
 from flowgen.core.mistakes import explained, no_command
+from flowgen.core.recorded import Recorded
 from flowgen.core.scopes import innermost, reopened
-from flowgen.errors import Cancelled, CodecError, DefinitionError, Divergence, StepInterrupted
+from flowgen.errors import Cancelled, CodecError, DefinitionError, StepInterrupted
 
 __all__ = ["MAX_CLEANUPS", "Driver"]
 
@@ -35,9 +36,8 @@ class Driver:
     """The tree of branches of one run."""
 
     __slots__ = (
-        "_dead", "_determinism", "_driving", "_early", "_facts", "_history", "_kept", "_prologue_scopes", "_root",
-        "_segment", "_strict_until", "_yielded", "cancel_reason", "cut", "fresh", "interrupted", "leaves",
-        "prologue", "refused", "root_end", "view", "warnings",
+        "_driving", "_facts", "_history", "_prologue_scopes", "_recorded", "_root", "_segment", "_yielded",
+        "cancel_reason", "cut", "fresh", "interrupted", "leaves", "prologue", "root_end", "view", "warnings",
     )  # fmt: skip
 
     def __init__(
@@ -56,18 +56,12 @@ class Driver:
         self.cut: list[Leaf] = []
         """The leaves that were cut off since the interpreter looked."""
         self.warnings: list[str] = []
-        self.refused: Entry | None = None
-        """The outcome that does not fit the code, or cannot be read."""
-        self._determinism = determinism
         self._facts = facts
         self._history = history
-        self._strict_until = history.strict_until
-        self._kept = {entry.key: entry for entry in history.kept} if history.kept else {}
+        self._recorded = Recorded(history, facts, determinism)
         self._yielded = yielded
         self._prologue_scopes: list[Opened] = []
-        self._early: dict[str, Entry] = {}
         self._segment: list[Entry] = []
-        self._dead: set[str] = set()
         self._root: Branch | None = None
         self._driving: Branch | None = None
         view.checkpoint_was_read = self._checkpoint_was_read
@@ -88,11 +82,16 @@ class Driver:
     def joins_all(self) -> bool:
         """Whether the run goes on only when every command that it waits for has its outcome."""
         waiting = self._root.waiting if self._root is not None else None
-        return isinstance(waiting, Composite) and waiting.plain
+        return isinstance(waiting, Composite) and waiting.plain and waiting.join.needs_all
 
     def is_dead(self, key: str) -> bool:
         """Whether the command of this key was cut off with its branch."""
-        return key in self._dead
+        return key in self._recorded.dead
+
+    @property
+    def refused(self) -> Entry | None:
+        """The entry that does not fit the code, or cannot be read."""
+        return self._recorded.refused
 
     # events
 
@@ -105,10 +104,10 @@ class Driver:
         """Deliver an outcome; `before` are the other entries of its command. Raises Divergence and CodecError."""
         leaf = self.leaves.get(entry.key)
         if leaf is None:
-            self._unasked(entry)
+            self._recorded.unasked(entry, self.leaves.values(), ended=self.root_end is not None)
             return
         if entry.fingerprint != leaf.fingerprint:
-            self._check(leaf, entry)
+            self._warn(self._recorded.check(leaf, entry))
         del self.leaves[entry.key]
         if self.fresh and self.fresh[-1] is leaf:
             self.fresh.pop()  # a replay answers what nobody will ask for
@@ -124,27 +123,22 @@ class Driver:
         """The leaf that an entry without an outcome belongs to; None when nobody waits. Raises Divergence."""
         leaf = self.leaves.get(entry.key)
         if leaf is not None and entry.fingerprint is not None and entry.fingerprint != leaf.fingerprint:
-            self._check_kind(leaf, entry)
+            self._recorded.check_kind(leaf, entry)
         return leaf
 
     def unasked_child(self, entry: Entry) -> None:
         """A child was made for a command that is not asked for. Raises Divergence, unless that is no divergence."""
-        if self._is_strict(entry):
-            raise self._diverged(entry)
+        if self._recorded.is_strict(entry):
+            raise self._recorded.diverged(entry, self.leaves.values(), ended=self.root_end is not None)
 
     def close_segment(self, entry: Entry) -> None:
         """A Checkpoint with data was committed: forget what the segment named by itself, and go on."""
         leaf = self.leaves.pop(entry.key)
         branch = leaf.branch
-        until = self.prologue if self._strict_until is None else min(self._strict_until, self.prologue or 0)
-        self._strict_until = until
+        self._recorded.close_segment(self._segment, self.prologue)
         for each in self._segment:
-            if each.named:
-                self._kept[each.key] = each
             self.view.results.pop(each.key, None)
         self._segment.clear()
-        self._early.clear()
-        self._dead.clear()
         branch.scopes = reopened(branch.scopes, self._prologue_scopes)
         branch.waiting = None
         self._resume(branch, Ended())
@@ -183,66 +177,22 @@ class Driver:
 
     def _close(self, branch: Branch) -> None:
         if isinstance(branch.waiting, Composite):
-            for child in branch.waiting.children:
+            for child in branch.waiting.children.values():
                 self._close(child)
         if branch.flow is not None and branch.end is None and not close_flow(branch.flow):
             self.warnings.append(f"a handler swallows GeneratorExit at {location(branch.flow)} and cannot be closed")
 
     # outcomes and branches
 
-    def _is_strict(self, entry: Entry) -> bool:
-        return self._strict_until is None or entry.index < self._strict_until
-
-    def _diverged(self, entry: Entry, leaf: Leaf | None = None) -> Divergence:
-        self.refused = entry
-        leaves = [leaf] if leaf is not None else list(self.leaves.values())
-        return divergence(self._history.ordered, entry, leaves, ended=self.root_end is not None)
-
-    def _unasked(self, entry: Entry) -> None:
-        if entry.key in self._dead:
-            return
-        kind = fingerprint.parse(entry.fingerprint).kind if entry.fingerprint else ""
-        if not self._is_strict(entry):
-            self._early[entry.key] = entry
-        elif kind not in semantics.SKIPPABLE:
-            raise self._diverged(entry)
-
-    def _check(self, leaf: Leaf, entry: Entry) -> None:
-        """Compare a recorded outcome with the command that it is for."""
-        if entry.fingerprint is None or entry.fingerprint == leaf.fingerprint:
-            return
-        self._check_kind(leaf, entry)
-        if self._determinism == "strict":
-            raise self._diverged(entry, leaf)
-        self.warnings.append(
-            f"{leaf.key} was recorded with other arguments than {self._facts.shown(leaf.command)} has now, at "
-            f'{location(leaf.branch.author)}; the recorded outcome is used (determinism="strict" would park the run)'
-        )
-
-    def _check_kind(self, leaf: Leaf, entry: Entry) -> None:
-        assert entry.fingerprint is not None
-        recorded, ours = fingerprint.parse(entry.fingerprint), fingerprint.parse(leaf.fingerprint)
-        if recorded[:2] != ours[:2]:
-            raise self._diverged(entry, leaf)
-
-    def _recorded(self, leaf: Leaf) -> Entry | None:
-        """The outcome that is known before it is asked for: of a closed segment, or out of order."""
-        entry = self._early.pop(leaf.key, None)
-        if entry is not None and entry.fingerprint is not None:
-            if entry.fingerprint == leaf.fingerprint:
-                return entry
-            # The same key with other arguments belongs to another pass of the loop.
-            self._check_kind(leaf, entry)
-        entry = self._kept.get(leaf.key)
-        if entry is not None:
-            self._check(leaf, entry)
-        return entry
+    def _warn(self, warning: str | None) -> None:
+        if warning is not None:
+            self.warnings.append(warning)
 
     def _answer(self, leaf: Leaf, entry: Entry, before: tuple[int, ...] = ()) -> Ended:
         try:
             end = semantics.answer(leaf, entry)
         except CodecError:
-            self.refused = entry
+            self._recorded.refused = entry
             raise
         if end.error is None:
             leaf.branch.last_failed = ()
@@ -310,7 +260,7 @@ class Driver:
             if self._yielded is not None and branch.flow is not None and not self.view.replaying:
                 self._yielded.append(yielded)
             names = innermost(branch)
-            if isinstance(yielded, semantics.COMPOSITES):
+            if isinstance(yielded, CompositeCommand):
                 composite = compose(branch, yielded, names)
             else:
                 composite = None
@@ -322,8 +272,10 @@ class Driver:
             return Ended(error=error)
         if composite is not None:
             return self._open(composite)
-        if self._kept or self._early:
-            entry = self._recorded(leaf)
+        recorded = self._recorded
+        if recorded.kept or recorded.early:
+            entry, warning = recorded.known(leaf)
+            self._warn(warning)
             if entry is not None:
                 return self._answer(leaf, entry)
         self.leaves[leaf.key] = leaf
@@ -354,20 +306,29 @@ class Driver:
     def _open(self, composite: Composite) -> Ended | None:
         branch = composite.branch
         branch.waiting = composite
-        for child in composite.children:
-            if child.flow is not None:
-                self._drive(child, Ended())
-            else:
-                answer = self._place(child, child.command)
-                if answer is not None:
-                    self._ended(child, answer)
-        if composite.decided:
-            self._cancel_children(composite)
-        composite.opening = False
-        if composite.open:
+        self._fill(composite)
+        if composite.children:
             return None
         branch.waiting = None
         return self._joined(composite)
+
+    def _fill(self, composite: Composite) -> None:
+        """Open the branches that can be."""
+        composite.filling = True
+        while not composite.decided and (parts := composite.join.ready()):
+            for part in parts:
+                child = opened(composite, part)
+                if isinstance(part[2], Ended):
+                    self._ended(child, part[2])
+                elif child.flow is not None:
+                    self._drive(child, Ended())
+                else:
+                    answer = self._place(child, child.command)
+                    if answer is not None:
+                        self._ended(child, answer)
+        if composite.decided:
+            self._cancel_children(composite)
+        composite.filling = False
 
     def _ended(self, branch: Branch, end: Ended) -> None:
         if branch.cancelled and end.error is None:
@@ -377,27 +338,30 @@ class Driver:
         if composite is None:
             self.root_end = end
             return
-        composite.open -= 1
-        if not composite.decided and composite.join.ended(branch.position, end):
-            composite.decided = True
-            if not composite.opening:
-                self._cancel_children(composite)
-        if composite.open == 0 and not composite.opening and composite.branch.waiting is composite:
+        del composite.children[branch.position]
+        if branch.last_failed:
+            composite.failed += branch.last_failed
+        if not composite.decided:
+            composite.decided = composite.join.ended(branch.position, end)
+            if not composite.filling:
+                if composite.decided:
+                    self._cancel_children(composite)
+                else:
+                    self._fill(composite)
+        if not composite.children and not composite.filling and composite.branch.waiting is composite:
             composite.branch.waiting = None
             self._resume(composite.branch, self._joined(composite))
 
     def _joined(self, composite: Composite) -> Ended:
         if composite.cancelling:
             return Ended(error=Cancelled(self.cancel_reason))
-        end = composite.join.result()
-        failed = [index for child in composite.children for index in child.last_failed]
-        composite.branch.last_failed = tuple(failed)
-        return end
+        composite.branch.last_failed = composite.failed
+        return composite.join.result()
 
     # cancellation
 
     def _cancel_children(self, composite: Composite) -> None:
-        for child in composite.children:
+        for child in list(composite.children.values()):
             self._cancel(child)
 
     def _cancel(self, branch: Branch) -> None:
@@ -416,5 +380,5 @@ class Driver:
 
     def _cut_leaf(self, leaf: Leaf) -> None:
         del self.leaves[leaf.key]
-        self._dead.add(leaf.key)
+        self._recorded.dead.add(leaf.key)
         self.cut.append(leaf)

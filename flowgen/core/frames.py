@@ -7,7 +7,7 @@ from collections.abc import Coroutine, Generator, Iterator
 from types import CodeType, CoroutineType, GeneratorType
 from typing import Any, Final, TypeAlias
 
-from flowgen.core.commands import Command, Gather, Scope
+from flowgen.core.commands.command import Command, CompositeCommand
 from flowgen.core.definitions import defined_codes
 
 __all__ = ["FlowObject", "close_flow", "dispose", "inline_definitions", "is_unstarted", "location"]
@@ -68,16 +68,12 @@ def close_flow(flow: FlowObject) -> bool:
 
 def dispose(yielded: object) -> None:
     """Close the flows inside of a command that nobody will drive: Python warns of a coroutine that never began."""
-    inside: tuple[Any, ...] = ()
-    if isinstance(yielded, Gather):
-        inside = yielded.branches
-    elif isinstance(yielded, Scope):
-        inside = (yielded.flow,)
-    for each in inside:
-        if isinstance(each, Command):
-            dispose(each)
-        elif is_unstarted(each):
-            each.close()
+    if isinstance(yielded, CompositeCommand):
+        for each in yielded.given:
+            if isinstance(each, Command):
+                dispose(each)
+            elif is_unstarted(each):
+                each.close()
 
 
 def is_unstarted(flow: object) -> bool:

@@ -17,7 +17,7 @@ from flowgen.core import fingerprint
 from flowgen.core.names import check_name
 from flowgen.core.options import CommandOptions
 
-__all__ = ["NO_OPTIONS", "Branch", "Command", "Flow", "given_name", "set_field", "shown_call"]
+__all__ = ["NO_OPTIONS", "Branch", "Command", "CompositeCommand", "Flow", "given_name", "set_field", "shown_call"]
 
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
@@ -93,6 +93,17 @@ class Command(Generic[T_co]):
     def _shown(self) -> list[str]:
         """What stands between the brackets of `repr`, as the author would write it."""
         return []
+
+
+class CompositeCommand(Command[T_co]):
+    """A command that is made from other commands and flows. It has no outcome of its own in the history."""
+
+    __slots__ = ()
+
+    @property
+    def given(self) -> tuple[Any, ...]:
+        """The commands and flows that its author made for it."""
+        raise NotImplementedError
 
 
 Flow: TypeAlias = Generator[Command[Any], Any, T]

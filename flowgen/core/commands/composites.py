@@ -14,7 +14,7 @@ from typing import Any, Literal, Self, overload
 import attrs
 from typing_extensions import TypeVar
 
-from flowgen.core.commands.command import NO_OPTIONS, Branch, Command, set_field
+from flowgen.core.commands.command import NO_OPTIONS, Branch, Command, CompositeCommand, set_field
 from flowgen.core.context import Context
 from flowgen.core.definitions import Definition
 from flowgen.core.names import check_name
@@ -46,7 +46,7 @@ class FlowCall:
 
 
 @attrs.frozen(init=False, eq=False, repr=False)
-class Gather(Command[T_co]):
+class Gather(CompositeCommand[T_co]):
     """All branches at once; a tuple of their results in order.
 
     The first failure, in the order of history, is rethrown after the other branches were cancelled. With
@@ -141,6 +141,10 @@ class Gather(Command[T_co]):
         set_field(self, "options", NO_OPTIONS)
 
     @property
+    def given(self) -> tuple[Any, ...]:
+        return self.branches
+
+    @property
     def arguments(self) -> object:
         return [self.return_exceptions, *(flow.identity() for flow in self.flows)]
 
@@ -149,7 +153,7 @@ class Gather(Command[T_co]):
 
 
 @attrs.frozen(init=False, eq=False, repr=False)
-class Scope(Command[T_co]):
+class Scope(CompositeCommand[T_co]):
     """A named scope around a flow: prefixes the keys inside, so that helpers are reusable and spellings can mix."""
 
     name: str
@@ -164,6 +168,10 @@ class Scope(Command[T_co]):
         set_field(self, "flow", flow)
         set_field(self, "inside", _described(flow, "Scope"))
         set_field(self, "options", CommandOptions(name=name))
+
+    @property
+    def given(self) -> tuple[Any, ...]:
+        return (self.flow,)
 
     @property
     def arguments(self) -> object:

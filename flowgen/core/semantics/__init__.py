@@ -7,7 +7,7 @@ sent; `open_composite` gives the branches of a command that is made from other c
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, assert_never
+from typing import Any, assert_never
 
 from flowgen.core import codec
 from flowgen.core.branches import Ended, Join, Leaf
@@ -29,6 +29,7 @@ from flowgen.core.commands import (
     Uuid,
     Wait,
 )
+from flowgen.core.commands.command import CompositeCommand
 from flowgen.core.entries import Entry
 from flowgen.core.facts import RunFacts
 from flowgen.core.semantics import checkpoints, children, joins, schedules, sleeps, steps
@@ -36,15 +37,10 @@ from flowgen.core.semantics import facts as recorded
 from flowgen.core.semantics.asking import Asking
 from flowgen.errors import DefinitionError
 
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-__all__ = ["COMPOSITES", "SKIPPABLE", "Asking", "answer", "ask", "open_composite", "prepare"]
+__all__ = ["SKIPPABLE", "Asking", "answer", "ask", "open_composite", "prepare"]
 
 SKIPPABLE = frozenset({"now", "uuid", "random"})
 """Kinds whose recorded outcomes may be left unasked by changed code."""
-COMPOSITES = (Gather, Scope)
-"""Commands that are made from branches and have no outcome of their own in the history."""
 
 
 def ask(leaf: Leaf, asking: Asking) -> None:
@@ -114,12 +110,12 @@ def answer(leaf: Leaf, entry: Entry) -> Ended:
             assert_never(command)
 
 
-def open_composite(command: Command[Any]) -> tuple[Join, Sequence[tuple[str, Any]]]:
-    """How a composite joins its branches, and the branches: the part of the path that each adds, and what it drives."""
+def open_composite(command: CompositeCommand[Any]) -> Join:
+    """Which branches a composite opens when, and how it joins them. Raises DefinitionError."""
     match command:
         case Gather():
-            return joins.Gathered.of(command), [(str(i), branch) for i, branch in enumerate(command.branches)]
+            return joins.Gathered(command)
         case Scope():
-            return joins.Scoped(), [("", command.flow)]
+            return joins.Scoped(command)
         case _:
-            raise DefinitionError(f"{command!r} is not made from branches")
+            raise DefinitionError(f"{command!r} is a command of your own: flowgen knows what its own commands mean")

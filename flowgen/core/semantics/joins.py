@@ -1,57 +1,75 @@
-"""Gather and Scope: outcomes made from those of branches, in the order of history. They record nothing themselves."""
+"""Outcomes made from those of branches, in the order of history. Composites record nothing themselves."""
 
 from __future__ import annotations
 
-import attrs
+from collections.abc import Sequence
+from typing import Any
 
-from flowgen.core.branches import Ended
-from flowgen.core.commands import Gather
+from flowgen.core.branches import Ended, Part
+from flowgen.core.commands import Gather, Scope
 from flowgen.core.failures import failure_from
 from flowgen.errors import OutcomeError
 
-__all__ = ["Gathered", "Scoped"]
+__all__ = ["Gathered", "Scoped", "item"]
 
 
-@attrs.define
-class Gathered:
+class _AtOnce:
+    """Opens every branch at once."""
+
+    __slots__ = ("_parts",)
+    needs_all = True
+
+    def __init__(self, parts: Sequence[Part]) -> None:
+        self._parts = parts
+
+    def ready(self) -> Sequence[Part]:
+        parts, self._parts = self._parts, ()
+        return parts
+
+
+class Gathered(_AtOnce):
     """All results in order, or the first failure."""
 
-    return_exceptions: bool
-    ends: list[Ended | None]
-    failed: Ended | None = None
+    __slots__ = ("_ends", "_failed", "_return_exceptions")
 
-    @classmethod
-    def of(cls, command: Gather[object]) -> Gathered:
-        return cls(command.return_exceptions, [None] * len(command.branches))
+    def __init__(self, command: Gather[Any]) -> None:
+        super().__init__([(place, str(place), branch) for place, branch in enumerate(command.branches)])
+        self._return_exceptions = command.return_exceptions
+        self._ends: list[Ended | None] = [None] * len(command.branches)
+        self._failed: Ended | None = None
 
     def ended(self, position: int, end: Ended) -> bool:
-        self.ends[position] = end
-        if end.error is None or self.return_exceptions:
+        self._ends[position] = end
+        if end.error is None or self._return_exceptions:
             return False
-        if self.failed is None:
-            self.failed = end
+        self._failed = end
         return True
 
     def result(self) -> Ended:
-        if self.failed is not None:
-            return self.failed
-        return Ended(tuple(self._item(end) for end in self.ends if end is not None))
-
-    def _item(self, end: Ended) -> object:
-        if end.error is None:
-            return end.value
-        return end.error.failure if isinstance(end.error, OutcomeError) else failure_from(end.error)
+        if self._failed is not None:
+            return self._failed
+        return Ended(tuple(item(end) for end in self._ends if end is not None))
 
 
-@attrs.define
-class Scoped:
+class Scoped(_AtOnce):
     """The one branch's own end."""
 
-    end: Ended = attrs.field(factory=Ended)
+    __slots__ = ("_end",)
+
+    def __init__(self, command: Scope[Any]) -> None:
+        super().__init__([(0, "", command.flow)])
+        self._end = Ended()
 
     def ended(self, position: int, end: Ended) -> bool:
-        self.end = end
+        self._end = end
         return False
 
     def result(self) -> Ended:
-        return self.end
+        return self._end
+
+
+def item(end: Ended) -> object:
+    """A branch's value, or its failure as a value."""
+    if end.error is None:
+        return end.value
+    return end.error.failure if isinstance(end.error, OutcomeError) else failure_from(end.error)
