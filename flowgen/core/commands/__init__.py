@@ -14,6 +14,7 @@ from flowgen.core.commands.children import Invoke, RunRef, Start, Wait
 from flowgen.core.commands.command import Branch, Command, Flow
 from flowgen.core.commands.composites import Gather, Scope
 from flowgen.core.commands.facts import Now, Random, Uuid
+from flowgen.core.commands.fanout import Map, Race, Winner
 from flowgen.core.commands.schedules import Schedule, Unschedule
 from flowgen.core.commands.timing import Sleep
 
@@ -25,7 +26,9 @@ __all__ = [
     "Flow",
     "Gather",
     "Invoke",
+    "Map",
     "Now",
+    "Race",
     "Random",
     "RunRef",
     "Schedule",
@@ -37,6 +40,7 @@ __all__ = [
     "Unschedule",
     "Uuid",
     "Wait",
+    "Winner",
 ]
 
 AnyCommand: TypeAlias = (
@@ -50,6 +54,8 @@ AnyCommand: TypeAlias = (
     | Schedule
     | Unschedule
     | Gather[Any]
+    | Map[Any]
+    | Race[Any]
     | Scope[Any]
     | Now
     | Uuid

@@ -21,7 +21,7 @@ from flowgen.core.names import check_name
 from flowgen.core.options import CommandOptions
 from flowgen.errors import DefinitionError, Failure
 
-__all__ = ["Gather", "Scope"]
+__all__ = ["FlowCall", "Gather", "Scope", "described"]
 
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
@@ -136,7 +136,7 @@ class Gather(CompositeCommand[T_co]):
     ) -> None: ...
     def __init__(self, *branches: Any, return_exceptions: bool = False) -> None:
         set_field(self, "branches", branches)
-        set_field(self, "flows", tuple(_described(branch, "Gather") for branch in branches))
+        set_field(self, "flows", tuple(described(branch, "Gather") for branch in branches))
         set_field(self, "return_exceptions", return_exceptions)
         set_field(self, "options", NO_OPTIONS)
 
@@ -166,7 +166,7 @@ class Scope(CompositeCommand[T_co]):
     def __init__(self: Scope[T], name: str, flow: Branch[T], /) -> None:
         set_field(self, "name", check_name(name, "the name of a scope"))
         set_field(self, "flow", flow)
-        set_field(self, "inside", _described(flow, "Scope"))
+        set_field(self, "inside", described(flow, "Scope"))
         set_field(self, "options", CommandOptions(name=name))
 
     @property
@@ -188,7 +188,7 @@ class Scope(CompositeCommand[T_co]):
         raise DefinitionError("a Scope has its name as its first argument")
 
 
-def _described(branch: object, where: str) -> Command[Any] | FlowCall:
+def described(branch: object, where: str) -> Command[Any] | FlowCall:
     """A branch as it is compared. Raises DefinitionError for what cannot be one."""
     if isinstance(branch, Command):
         return branch  # pyright: ignore[reportUnknownVariableType] - its type is not known here

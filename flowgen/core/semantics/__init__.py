@@ -17,7 +17,9 @@ from flowgen.core.commands import (
     Command,
     Gather,
     Invoke,
+    Map,
     Now,
+    Race,
     Random,
     Schedule,
     Scope,
@@ -63,7 +65,7 @@ def ask(leaf: Leaf, asking: Asking) -> None:
             schedules.ask(leaf, command, asking)
         case Now() | Uuid() | Random():
             recorded.ask(leaf, command, asking)
-        case Gather() | Scope():
+        case Gather() | Map() | Race() | Scope():
             raise AssertionError(f"{command.kind} is made from branches")
         case _:
             assert_never(command)
@@ -104,7 +106,7 @@ def answer(leaf: Leaf, entry: Entry) -> Ended:
             return children.answer_start(leaf, command, entry)
         case Now() | Uuid() | Random():
             return recorded.answer(leaf, command, entry)
-        case Gather() | Scope():
+        case Gather() | Map() | Race() | Scope():
             raise AssertionError(f"{command.kind} has no outcome of its own")
         case _:
             assert_never(command)
@@ -115,6 +117,10 @@ def open_composite(command: CompositeCommand[Any]) -> Join:
     match command:
         case Gather():
             return joins.Gathered(command)
+        case Map():
+            return joins.Mapped(command)
+        case Race():
+            return joins.Raced(command)
         case Scope():
             return joins.Scoped(command)
         case _:

@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from typing import Any
 
 from flowgen.core.branches import Ended, Part
-from flowgen.core.commands import Gather, Scope
+from flowgen.core.commands import Gather, Map, Race, Scope, Winner
 from flowgen.core.failures import failure_from
 from flowgen.errors import OutcomeError
 
-__all__ = ["Gathered", "Scoped", "item"]
+__all__ = ["Gathered", "Mapped", "Raced", "Scoped", "item"]
 
 
 class _AtOnce:
@@ -66,6 +66,67 @@ class Scoped(_AtOnce):
 
     def result(self) -> Ended:
         return self._end
+
+
+class Raced(_AtOnce):
+    """The first end."""
+
+    __slots__ = ("_end", "_tags")
+    needs_all = False
+
+    def __init__(self, command: Race[Any]) -> None:
+        super().__init__([(place, tag, branch) for place, (tag, branch) in enumerate(command.branches.items())])
+        self._tags = list(command.branches)
+        self._end = Ended()
+
+    def ended(self, position: int, end: Ended) -> bool:
+        self._end = end if end.error is not None else Ended(Winner(self._tags[position], end.value))
+        return True
+
+    def result(self) -> Ended:
+        return self._end
+
+
+class Mapped:
+    """All results in order, or the first failure; an item is opened when there is room for it."""
+
+    __slots__ = ("_command", "_failed", "_next", "_results", "_room")
+
+    def __init__(self, command: Map[Any]) -> None:
+        self._command = command
+        self._next = 0
+        self._room = command.limit
+        self._results: list[object] = [None] * len(command.items)
+        self._failed: Ended | None = None
+
+    @property
+    def needs_all(self) -> bool:
+        return self._next == len(self._results)
+
+    def ready(self) -> Sequence[Part]:
+        parts: list[Part] = []
+        while self._room and self._next < len(self._results):
+            parts.append((self._next, str(self._next), self._branch(self._next)))
+            self._next += 1
+            self._room -= 1
+        return parts
+
+    def _branch(self, place: int) -> Any:
+        try:
+            return self._command.branch(place)
+        except Exception as error:  # a function that does not take the item
+            return Ended(error=error)
+
+    def ended(self, position: int, end: Ended) -> bool:
+        self._room += 1
+        if end.error is not None and self._command.on_failure == "fail_fast":
+            self._failed = end
+            return True
+        self._results[position] = item(end)
+        return False
+
+    def result(self) -> Ended:
+        return self._failed if self._failed is not None else Ended(self._results)
 
 
 def item(end: Ended) -> object:

@@ -1,0 +1,98 @@
+"""What the history holds for the commands of a run: whether a recorded outcome fits the command that asks for it.
+
+Delivered outcomes are compared here; those that come before their command does, and those that the author named in a
+closed segment, wait here until they are asked for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+
+from flowgen.core import fingerprint, semantics
+from flowgen.core.branches import Leaf
+from flowgen.core.divergence import divergence
+from flowgen.core.entries import Entry
+from flowgen.core.facts import RunFacts
+from flowgen.core.frames import location
+from flowgen.core.history import History
+from flowgen.errors import Divergence
+
+__all__ = ["Recorded"]
+
+
+class Recorded:
+    """The recorded outcomes of one run, against the code that asks for them."""
+
+    __slots__ = ("_determinism", "_facts", "_history", "_strict_until", "dead", "early", "kept", "refused")
+
+    def __init__(self, history: History, facts: RunFacts, determinism: str) -> None:
+        self._history = history
+        self._facts = facts
+        self._determinism = determinism
+        self._strict_until = history.strict_until
+        self.kept = {entry.key: entry for entry in history.kept} if history.kept else {}
+        """Outcomes that the author named, of closed segments, by key."""
+        self.early: dict[str, Entry] = {}
+        """Outcomes of this segment that nobody has asked for yet, by key."""
+        self.dead: set[str] = set()
+        """Keys of commands that were cut off with their branches."""
+        self.refused: Entry | None = None
+        """The entry that does not fit the code, or cannot be read."""
+
+    def is_strict(self, entry: Entry) -> bool:
+        """Whether it is a divergence when nobody asks for this entry."""
+        return self._strict_until is None or entry.index < self._strict_until
+
+    def diverged(self, entry: Entry, leaves: Collection[Leaf], *, ended: bool) -> Divergence:
+        """The error that shows what is recorded and what the code asks for; `ended`: the handler has."""
+        self.refused = entry
+        return divergence(self._history.ordered, entry, list(leaves), ended=ended)
+
+    def unasked(self, entry: Entry, leaves: Collection[Leaf], *, ended: bool) -> None:
+        """Take an outcome that nobody waits for. Raises Divergence."""
+        if entry.key in self.dead:
+            return
+        kind = fingerprint.parse(entry.fingerprint).kind if entry.fingerprint else ""
+        if not self.is_strict(entry):
+            self.early[entry.key] = entry
+        elif kind not in semantics.SKIPPABLE:
+            raise self.diverged(entry, leaves, ended=ended)
+
+    def check(self, leaf: Leaf, entry: Entry) -> str | None:
+        """Compare a recorded outcome with the command that it is for; a warning, or None. Raises Divergence."""
+        if entry.fingerprint is None or entry.fingerprint == leaf.fingerprint:
+            return None
+        self.check_kind(leaf, entry)
+        if self._determinism == "strict":
+            raise self.diverged(entry, [leaf], ended=False)
+        return (
+            f"{leaf.key} was recorded with other arguments than {self._facts.shown(leaf.command)} has now, at "
+            f'{location(leaf.branch.author)}; the recorded outcome is used (determinism="strict" would park the run)'
+        )
+
+    def check_kind(self, leaf: Leaf, entry: Entry) -> None:
+        """Compare the kind and the target only. Raises Divergence."""
+        assert entry.fingerprint is not None
+        recorded, ours = fingerprint.parse(entry.fingerprint), fingerprint.parse(leaf.fingerprint)
+        if recorded[:2] != ours[:2]:
+            raise self.diverged(entry, [leaf], ended=False)
+
+    def known(self, leaf: Leaf) -> tuple[Entry | None, str | None]:
+        """The outcome that is known before it is asked for, and a warning. Raises Divergence."""
+        entry = self.early.pop(leaf.key, None)
+        if entry is not None and entry.fingerprint is not None:
+            if entry.fingerprint == leaf.fingerprint:
+                return entry, None
+            # The same key with other arguments belongs to another pass of the loop.
+            self.check_kind(leaf, entry)
+        entry = self.kept.get(leaf.key)
+        return entry, None if entry is None else self.check(leaf, entry)
+
+    def close_segment(self, closed: Sequence[Entry], prologue: int | None) -> None:
+        """A segment was closed, with these outcomes: what its author named is kept."""
+        self._strict_until = prologue if self._strict_until is None else min(self._strict_until, prologue or 0)
+        for entry in closed:
+            if entry.named:
+                self.kept[entry.key] = entry
+        self.early.clear()
+        self.dead.clear()

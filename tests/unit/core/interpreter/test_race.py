@@ -1,0 +1,95 @@
+"""Race: the first branch to end, in the order of history, wins; the others are cancelled."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from flowgen.core.commands import Flow, Race, Sleep, Step
+from flowgen.errors import Cancelled, DefinitionError, PermanentError, StepFailed
+
+from .running import begun, fails, gives, keys, result
+
+
+def work(label: str) -> str:
+    raise NotImplementedError
+
+
+def branch(label: str, seen: list[str]) -> Flow[str]:
+    try:
+        yield from Step(work, label)
+        return (yield from Step(work, label))
+    except Cancelled:
+        seen.append(label)
+        raise
+
+
+def test_the_first_to_end_wins_and_the_others_are_cancelled() -> None:
+    seen: list[str] = []
+
+    def handler() -> Flow[Any]:
+        won = yield from Race(a=Step(work, "a"), b=branch("b", seen), late=Sleep(60))
+        return [won.tag, won.value]
+
+    bench = begun(handler)
+    gives(bench, "race/b/work", "x")
+    gives(bench, "race/a/work", "y")
+    assert result(bench) == ["a", "y"]
+    assert seen == ["b"]
+    assert keys(bench) == ["race/b/work", "race/a/work"]
+
+
+def test_a_time_can_win() -> None:
+    def handler() -> Flow[Any]:
+        won = yield from Race(a=Step(work, "a"), late=Sleep(60))
+        return [won.tag, won.value]
+
+    bench = begun(handler)
+    bench.move_to(bench.now + timedelta(seconds=61))
+    assert result(bench) == ["late", None]
+
+
+def test_a_failure_that_comes_first_is_rethrown() -> None:
+    def handler() -> Flow[Any]:
+        try:
+            yield Race(a=Step(work, "a"), late=Sleep(60))
+        except StepFailed as error:
+            return error.name
+
+    bench = begun(handler)
+    fails(bench, "race/a/work", PermanentError("no"))
+    assert result(bench) == "race/a/work"
+
+
+def test_a_replay_has_the_same_winner_whatever_the_order_of_the_branches() -> None:
+    def handler() -> Flow[Any]:
+        won = yield from Race(a=Step(work, "a"), b=Step(work, "b"))
+        yield from Step(work, "after")
+        return won.tag
+
+    bench = begun(handler)
+    gives(bench, "race/b/work", "b")
+    bench.restart()
+    bench.go()
+    gives(bench, "work", "c")
+    assert result(bench) == "b"
+
+
+def test_a_branch_that_ends_at_once_wins() -> None:
+    def at_once() -> Flow[str]:
+        return "now"
+        yield
+
+    def handler() -> Flow[Any]:
+        return (yield from Race(a=Step(work, "a"), b=at_once())).tag
+
+    bench = begun(handler)
+    assert result(bench) == "b"
+    assert bench.calls == {}
+
+
+def test_a_race_without_branches_is_refused() -> None:
+    with pytest.raises(DefinitionError, match="needs a branch that can win"):
+        Race()
