@@ -193,7 +193,7 @@ class Composite:
     failed: tuple[int, ...] = ()
     """`last_failed` of the branches that have ended."""
     plain: bool = True
-    """Every branch so far is a single command."""
+    """Every branch so far is a single command, that is no composite itself."""
     filling: bool = True
     """Branches are being opened: an end is looked at when all were."""
     decided: bool = False

@@ -37,6 +37,7 @@ def opened(composite: Composite, part: Part) -> Branch:
     position, name, inside = part
     path = f"{composite.key}/{name}/" if name else f"{composite.key}/"
     if isinstance(inside, Command):
+        composite.plain = composite.plain and not isinstance(inside, CompositeCommand)
         child = Branch(path, None, inside, composite, position, authored=composite.authored)
     else:
         composite.plain = False

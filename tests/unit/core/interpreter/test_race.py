@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
-from flowgen.core.commands import Flow, Race, Sleep, Step
+from flowgen.core.commands import Flow, Gather, Invoke, Race, Sleep, Step
 from flowgen.errors import Cancelled, DefinitionError, PermanentError, StepFailed
+from flowgen.testing.bench import BEGINNING
 
 from .running import begun, fails, gives, keys, result
 
@@ -93,3 +94,12 @@ def test_a_branch_that_ends_at_once_wins() -> None:
 def test_a_race_without_branches_is_refused() -> None:
     with pytest.raises(DefinitionError, match="needs a branch that can win"):
         Race()
+
+
+def test_a_race_beside_others_is_woken_by_the_first_child_that_ends() -> None:
+    def handler() -> Flow[Any]:
+        yield Gather(Race(a=Invoke("slow"), b=Invoke("fast")), Invoke("other"))
+
+    hung = begun(handler).execution.advance(BEGINNING).hang_up
+    assert hung is not None
+    assert hung.messages == 1
