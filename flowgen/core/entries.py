@@ -12,7 +12,7 @@ from enum import IntEnum
 
 import attrs
 
-__all__ = ["Entry", "EntryKind", "Message", "MessageKind", "OutcomeKind"]
+__all__ = ["Entry", "EntryKind", "Message", "MessageKind", "OutcomeKind", "address"]
 
 
 class EntryKind(IntEnum):
@@ -91,3 +91,13 @@ class Message:
     payload: str
     """JSON text."""
     created_at: datetime | None = None
+
+    @property
+    def address(self) -> str:
+        """Under what a command of the run listens: see `address`."""
+        return address(self.kind, self.key)
+
+
+def address(kind: int, key: str) -> str:
+    """Where messages of a kind lie in a run's mailbox; no command's key, under which a child's end lies, begins so."""
+    return key if kind == MessageKind.CHILD else f"#{kind}:{key}"

@@ -177,8 +177,8 @@ class Execution:
             if message.kind in (MessageKind.RETRY, MessageKind.ACCEPT):
                 self._orders.append(message)
                 continue
-            self._mailbox.setdefault(message.key, []).append(message)
-            self._driver.fresh.extend(self.waiting.listening_to(message.key))
+            self._mailbox.setdefault(message.address, []).append(message)
+            self._driver.fresh.extend(self.waiting.listening_to(message.address))
         return fresh
 
     def cancel(self, reason: str | None = None) -> Decision:

@@ -1,7 +1,8 @@
-"""Messages to runs, as their owner reads them.
+"""Messages to runs: how they are sent, and how their owner reads them.
 
-    news(session) -> Op[Sequence[Owned]]        requests and new mail of the running runs of a session
-    parse_inbox(cell) -> tuple[Message, ...]    a cell of a claim or of the news
+    deliver(letters) -> Op[Mapping[UUID, int | None]]   in the caller's transaction; the status of each run before
+    news(session) -> Op[Sequence[Owned]]                requests and new mail of the running runs of a session
+    parse_inbox(cell) -> tuple[Message, ...]            a cell of a claim or of the news
 
 It never deletes a message: the flush that records what came of it does (`FlushBatch.consumed`), or the end of the run.
 The invariant: `mail` and `inbox` of an item are of one snapshot, so a hang-up with that `mail_read` cannot sleep
@@ -12,14 +13,34 @@ CHECKPOINT or SET update gives a `mail_read`.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from uuid import UUID
 
 from flowgen.core.entries import Message
+from flowgen.postgres import arrays
 from flowgen.postgres.database import Op, Statement
 from flowgen.postgres.entries import instant
-from flowgen.postgres.rows import Owned, Session
+from flowgen.postgres.rows import Letter, Owned, Session
 
-__all__ = ["news", "parse_inbox"]
+__all__ = ["deliver", "news", "parse_inbox"]
+
+
+def deliver(letters: Sequence[Letter]) -> Op[Mapping[UUID, int | None]]:
+    """Put messages into inboxes, in this order, and make the runs ready that wait.
+
+    Gives the `Status` that each run had; None: there is no such run. One that has ended is told nothing. Waits for rows
+    that are locked elsewhere.
+    """
+    rows = yield Statement(
+        "deliver",
+        {
+            "runs": arrays.uuids([letter.run_id for letter in letters]),
+            "kinds": arrays.int4s([letter.kind for letter in letters]),
+            "keys": arrays.texts([letter.key for letter in letters]),
+            "payloads": arrays.texts([letter.payload for letter in letters]),
+        },
+    )
+    return {run_id: status for run_id, status, _ in rows}
 
 
 def news(session: Session) -> Op[Sequence[Owned]]:

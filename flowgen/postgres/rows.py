@@ -22,6 +22,7 @@ __all__ = [
     "FlushBatch",
     "FlushResult",
     "Have",
+    "Letter",
     "NewRun",
     "Owned",
     "RunAction",
@@ -318,6 +319,18 @@ class Owned:
     mail: int
     deadline: datetime | None
     inbox: Sequence[Message]
+
+
+@attrs.frozen
+class Letter:
+    """A message to send to a run."""
+
+    run_id: UUID
+    kind: int
+    """`MessageKind`."""
+    key: str
+    payload: str
+    """JSON text."""
 
 
 @attrs.frozen(kw_only=True)

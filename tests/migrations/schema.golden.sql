@@ -187,6 +187,10 @@ FUNCTION clock()
     RETURNS timestamp with time zone
     s
 
+FUNCTION deliver(m_run uuid[], m_kind integer[], m_key text[], m_payload text[], p_wait boolean)
+    RETURNS TABLE(run_id uuid, status integer, told boolean)
+    v search_path=pg_catalog, pg_temp, plan_cache_mode=force_generic_plan, enable_seqscan=off, enable_hashjoin=off, enable_mergejoin=off, jit=off
+
 FUNCTION ended(asked uuid[])
     RETURNS TABLE(run_id uuid, status smallint, output text, error text)
     s search_path=pg_catalog, pg_temp, plan_cache_mode=force_generic_plan, enable_seqscan=off, enable_hashjoin=off, enable_mergejoin=off, jit=off

@@ -1,0 +1,82 @@
+"""Messages to runs: delivered whole, in the order of their commits, and whoever waits is ready at once."""
+
+from __future__ import annotations
+
+from uuid import UUID, uuid4
+
+from flowgen.core.entries import MessageKind
+from flowgen.core.states import Request, Status
+from flowgen.postgres import inbox
+from flowgen.postgres.rows import Letter, RunAction
+from tests.integration.postgres.store import Store, change
+
+
+def letter(run_id: UUID, payload: str = "1", key: str = "go") -> Letter:
+    return Letter(run_id, MessageKind.SIGNAL, key, payload)
+
+
+def test_a_waiting_run_is_ready_at_once_however_much_mail_it_waits_for(store: Store) -> None:
+    session = store.register()
+    item = store.claimed(session, store.start())
+    store.flush(session, updates=[change(item, RunAction.HANG_UP, wake_at_mail=1000)])
+    assert store.status(item.run_id) == Status.WAITING
+    assert store.run(inbox.deliver([letter(item.run_id)])) == {item.run_id: Status.WAITING}
+    assert store.row(item.run_id, "status", "mail", "due_at IS NOT NULL") == (Status.READY, 1, True)
+    assert [message.key for message in store.claimed(session, item.run_id).inbox] == ["go"]
+
+
+def test_a_message_before_the_hang_up_keeps_the_run_awake(store: Store) -> None:
+    session = store.register()
+    item = store.claimed(session, store.start())
+    store.run(inbox.deliver([letter(item.run_id)]))
+    (news,) = store.run(inbox.news(session))
+    assert (news.mail, [message.payload for message in news.inbox]) == (1, ["1"])
+    store.update(session, item, RunAction.HANG_UP, mail_read=0)
+    assert store.status(item.run_id) == Status.READY
+
+
+def test_messages_stand_in_the_order_of_their_sending(store: Store) -> None:
+    one, other = store.start(), store.start()
+    store.run(inbox.deliver([letter(one, "1"), letter(other, "2"), letter(one, "3")]))
+    store.run(inbox.deliver([letter(one, "4")]))
+    assert [payload for _, payload in store.inbox(one)] == ["1", "3", "4"]
+    assert [payload for _, payload in store.inbox(other)] == ["2"]
+    assert store.row(one, "mail", "status") == (3, Status.READY)
+
+
+def test_whoever_sends_first_to_a_run_is_read_first_whenever_the_others_commit(store: Store) -> None:
+    run_id = store.start()
+    first = store.connect(autocommit=False)
+    store.run(inbox.deliver([letter(run_id, "1")]), first)
+    second = store.connect(statement_timeout="100ms")
+    found = store.sql(
+        "SELECT status, told FROM {schema}.deliver(ARRAY[%s]::uuid[], ARRAY[2], ARRAY['go'], ARRAY['2'], false)",
+        run_id,
+        conn=second,
+    )
+    assert found == [(Status.READY, False)]
+    first.commit()
+    store.run(inbox.deliver([letter(run_id, "2")]), second)
+    assert [payload for _, payload in store.inbox(run_id)] == ["1", "2"]
+
+
+def test_a_run_that_has_ended_or_is_not_there_is_told_nothing(store: Store) -> None:
+    session = store.register()
+    ended = store.start()
+    store.update(session, store.claimed(session, ended), RunAction.COMPLETE, output="1")
+    live, nobody = store.start(), uuid4()
+    found = store.run(inbox.deliver([letter(nobody), letter(ended), letter(live)]))
+    assert found == {nobody: None, ended: Status.COMPLETED, live: Status.READY}
+    assert store.one("SELECT count(*) FROM {schema}.inbox") == 1
+    assert store.row(ended, "mail") == 0
+    assert store.run(inbox.deliver([])) == {}
+
+
+def test_a_run_that_stands_keeps_standing_with_the_message_in_its_inbox(store: Store) -> None:
+    session = store.register()
+    item = store.claimed(session, store.start())
+    store.sql("UPDATE {schema}.run SET request = %s WHERE run_id = %s", Request.PAUSE, item.run_id)
+    store.update(session, item, RunAction.PAUSE)
+    store.run(inbox.deliver([letter(item.run_id)]))
+    assert store.row(item.run_id, "status", "mail") == (Status.PAUSED, 1)
+    assert store.inbox(item.run_id) == [("go", "1")]
