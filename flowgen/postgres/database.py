@@ -43,6 +43,7 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg.pq import TransactionStatus
 
 __all__ = [
+    "NO_ROOM",
     "NO_WRITES",
     "Begin",
     "Commit",
@@ -355,8 +356,8 @@ async def connect_async(
 
 _TRANSIENT = ("08", "40", "53", "57", "55P03", "25006", "25P03", "25P04")
 _STANDBY = "55000"
-NO_WRITES = "25006"
-"""SQLSTATE of a server that takes no writes: another one may."""
+NO_WRITES, NO_ROOM = "25006", "53300"
+"""SQLSTATEs of a server that takes no writes, where another one may, and of one that has no connection left."""
 # A connection that was refused comes without its SQLSTATE.
 _FULL = re.compile("too many (clients|connections)|remaining connection slots|no more connections allowed")
 
@@ -383,7 +384,7 @@ def translate(error: psycopg.Error | OSError) -> DatabaseError:
     sqlstate = error.sqlstate
     message = redact(str(error).strip()) or type(error).__name__
     if sqlstate is None and _FULL.search(message):
-        sqlstate = "53300"
+        sqlstate = NO_ROOM
     if sqlstate is None:
         # no answer from the server: the connection was refused or is gone; InterfaceError: it was closed here
         transient = isinstance(error, psycopg.OperationalError | psycopg.InterfaceError)

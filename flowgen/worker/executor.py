@@ -125,13 +125,15 @@ class Executor:
         """Of a call, smoothed, from one in eight: how fast a backlog goes away."""
         self._sampled = 0
         self._pid = os.getpid()
+        self.short: Callable[[], bool] = lambda: False
+        """Whether functions wait for connections that the server does not have."""
         self.trusted: Callable[[], bool] = lambda: True
         """Whether the lease is known to hold: a process that stood still begins no call before it has asked."""
 
     @property
     def starved(self) -> bool:
-        """Sync functions wait, and there is no thread to call them."""
-        return self._threads.none
+        """Functions wait, and there is no thread to call them, or no connection."""
+        return self._threads.none or self.short()
 
     def submit(self, running: RunningCall) -> None:
         """Call a step's function as soon as there is room."""

@@ -29,7 +29,10 @@ _YIELD = 0.001
 
 
 class Heartbeat:
-    """One thread. `lost`, `beaten` and `notified` are called on it; they must hand over to the event loop."""
+    """One thread. What it is given to call is called on it, and must hand over to the event loop.
+
+    `no_room` is called when the server has no connection left for it.
+    """
 
     def __init__(
         self,
@@ -41,6 +44,7 @@ class Heartbeat:
         lost: Callable[[Session], None],
         beaten: Callable[[datetime], None],
         notified: Callable[[], None],
+        no_room: Callable[[], None],
     ) -> None:
         self._url = url
         self._schema = schema
@@ -49,11 +53,14 @@ class Heartbeat:
         self._lost = lost
         self._beaten = beaten
         self._notified = notified
+        self._no_room = no_room
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._serve, name="flowgen-heartbeat", daemon=True)
         self._trusted_until = monotonic() + self._trust
         self._away = False
         """The database has not answered since the last beat."""
+        self.refused = False
+        """The server has had no connection for it since the last beat."""
         self._held_up = False
         """This thread could not go on for long since the last beat: something held the whole process up."""
 
@@ -100,6 +107,9 @@ class Heartbeat:
             except FlowgenError as error:
                 self._away = True
                 transient = isinstance(error, DatabaseError) and error.transient
+                self.refused = isinstance(error, DatabaseError) and error.sqlstate == database.NO_ROOM
+                if self.refused:
+                    self._no_room()
                 if conn is not None:
                     conn.close()
                     conn = None
@@ -164,7 +174,7 @@ class Heartbeat:
         if ARMED:
             failpoint("heartbeat.after")
         self._trusted_until = began + self._trust
-        self._away = self._held_up = False
+        self._away = self._held_up = self.refused = False
         self._beaten(beat.now)
 
     def _listen(self, conn: Any) -> None:

@@ -41,22 +41,35 @@ class Link:
     """One connection, opened when it is first needed."""
 
     def __init__(
-        self, url: str, schema: database.Schema, name: str, *, pooler: bool, spare: Link | None = None
+        self,
+        url: str,
+        schema: database.Schema,
+        name: str,
+        *,
+        pooler: bool,
+        spare: Link | None = None,
+        lasting: bool = True,
     ) -> None:
-        """`spare`, while it is open, does for this one when the server has no connection left."""
+        """`spare`, while it is open, does for this one when the server has no connection left.
+
+        One that is not `lasting` is closed by `rest` when it was not used for a while.
+        """
         self._url = url
         self._spare = spare
+        self._lasting = lasting
         self._dial_at = 0.0
         self._schema = schema
         self._name = name
         self._pooler = pooler
         self._conn: Any = None
         self._opened = False
+        self._looks = 0
         self._lock = asyncio.Lock()
 
     async def call(self, op: database.Op[T]) -> T:
         """Run one operation. Raises DatabaseError; after a broken connection the next call opens another."""
         async with self._lock:
+            self._looks = 0
             if not self.open:
                 spare = self._spare if self._spare is not None and self._spare.open else None
                 if spare is not None and monotonic() < self._dial_at:
@@ -86,6 +99,12 @@ class Link:
             await self._drop()
         self._dial_at = monotonic() + _GIVEN_UP
         return True
+
+    async def rest(self, looks: int) -> None:
+        """Somebody looks whether it is used; one that does not last is closed after more looks in a row than these."""
+        self._looks += 1
+        if self._looks > looks and not self._lasting and self.open and not self._lock.locked():
+            await self.close()
 
     @property
     def open(self) -> bool:

@@ -25,7 +25,7 @@ from flowgen.core.sealing import Seal
 from flowgen.errors import CodecError, DatabaseError, FlowgenError, LeaseLost
 from flowgen.postgres import database, transactions, troubles
 from flowgen.postgres import entries as entries_room
-from flowgen.worker.dialler import Dialler
+from flowgen.worker.dialler import Dialler, closed
 from flowgen.worker.executor import Executor, Lane, RunningCall
 from flowgen.worker.forks import end_child
 from flowgen.worker.link import Link, backoff
@@ -56,7 +56,7 @@ class _Broken(Exception):
 
 
 class Transactor:
-    """Runs up to `CONNECTIONS` Transactions at a time; connections are kept for the next one."""
+    """Runs up to `CONNECTIONS` Transactions at a time."""
 
     def __init__(
         self,
@@ -87,17 +87,14 @@ class Transactor:
         self._seal = seal
         self._pid = os.getpid()
         self._lane = Lane(CONNECTIONS)
-        self._idle: dict[bool, list[Any]] = {False: [], True: []}
 
     def submit(self, run: LiveRun, running: RunningCall) -> None:
         """Call the function of a Transaction and commit its outcome with its writes."""
         self._executor.submit_to(self._lane, running, lambda running: self._transact(run, running))
 
-    async def close(self) -> None:
-        """Close the idle connections."""
-        for is_async, idle in self._idle.items():
-            while idle:
-                await self._discard(idle.pop(), is_async)
+    def short(self) -> bool:
+        """Whether connections are waited for, and another Transaction would only wait behind those that are here."""
+        return self._dialler.waiting > 0 and self._lane.running >= self._lane.size
 
     async def _transact(self, run: LiveRun, running: RunningCall) -> None:
         failures = calls = 0
@@ -136,9 +133,9 @@ class Transactor:
                 raise
         finally:
             if kept and await self._reset(conn, is_async):
-                self._idle[is_async].append(conn)
+                self._dialler.keep(conn, is_async)
             else:
-                await self._discard(conn, is_async)
+                await closed(conn, is_async)
 
     async def _called(self, conn: Any, is_async: bool, running: RunningCall) -> Any:
         args, kwargs = running.arguments()
@@ -240,11 +237,6 @@ class Transactor:
     # connections
 
     async def _connection(self, is_async: bool) -> Any:
-        idle = self._idle[is_async]
-        while idle:
-            conn = idle.pop()
-            if not conn.closed:
-                return conn
         try:
             return await self._dialler.connect(is_async)
         except DatabaseError as error:
@@ -282,12 +274,6 @@ class Transactor:
         except Exception:  # whatever broke it, the outcome is committed
             return False
         return True
-
-    async def _discard(self, conn: Any, is_async: bool) -> None:
-        # On this thread: a function that still uses a sync connection must find it closed, whatever it does next.
-        closing = conn.close()
-        if is_async:
-            await closing
 
 
 def _refusal(entry: Entry) -> FlowgenError:

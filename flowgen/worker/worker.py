@@ -151,7 +151,8 @@ class Worker:
 
     def _link(self, name: str) -> Link:
         spare = self._links[0] if self._links else None
-        link = Link(self.url, self.schema, name, pooler=self.settings.pooler, spare=spare)
+        lasting = name in ("control", "claim")  # what an idle worker has, with its heartbeat's
+        link = Link(self.url, self.schema, name, pooler=self.settings.pooler, spare=spare, lasting=lasting)
         self._links.append(link)
         return link
 
@@ -181,7 +182,7 @@ class Worker:
         adoption = Adoption(self.app.definitions, self._queues)
         self.runner = runner = Runner(agents, maker, adoption)
         self._committer = Committer(flush, holder, runner, lambda: self._claimer.lost_track(), seal)
-        dialler = Dialler(self.url, executor, self._links, pooler=self.settings.pooler)
+        self._dialler = dialler = Dialler(self.url, executor, self._links, pooler=self.settings.pooler)
         self._transactor = Transactor(
             dialler, self.schema, holder, executor, control, runner.committed, self._committer.mark,
             idle=_IDLE * self.settings.lease, seal=seal,
@@ -203,8 +204,10 @@ class Worker:
             lost=lambda session: self._soon(lambda: self._lost(session)),
             beaten=lambda now: self._soon(lambda: self._heard(now)),
             notified=lambda: self._soon(self._notified),
+            no_room=lambda: self._soon(self._make_room),
         )
         executor.trusted = self._heartbeat.trusted
+        executor.short = lambda: self._transactor.short() or self._heartbeat.refused
 
     async def _work(self, holder: SessionHolder, control: Link, drain: bool) -> None:
         runner = self.runner
@@ -214,6 +217,7 @@ class Worker:
             self._committer.serve(),
             runner.serve(),
             self._attacher.serve(),
+            self._dialler.serve(),
             self._claimer.serve(),
             self._janitor.serve(),
             self._scheduler.serve(),
@@ -266,6 +270,11 @@ class Worker:
     def _notified(self) -> None:
         self._claimer.poke()
         self._look.set()
+
+    def _make_room(self) -> None:
+        """The heartbeat comes first."""
+        assert self._loop is not None
+        self._making_room = self._loop.create_task(self._dialler.make_room())
 
     def _poke(self) -> None:
         """Something may be ready: for this worker, or for one that is idle."""
@@ -372,7 +381,7 @@ class Worker:
         self.ready = False
         self._heartbeat.stop()
         self._watchdog.stop()
-        await self._transactor.close()
+        await self._dialler.close()
         self._executor.close()
         assert self.runner is not None
         await self._leave(holder, control)

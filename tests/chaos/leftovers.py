@@ -10,6 +10,7 @@ KNOWN = tuple(
     re.compile(pattern)
     for pattern in (
         r"the database does not answer as it should \(",
+        r"the server has no connection left for a Transaction \(",
         r"the database does not answer yet \(",
         r"the database does not take this worker yet \(",
         r"this worker's lease is over \(session [0-9a-f-]{36}\)",

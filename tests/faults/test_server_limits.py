@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import logging
 import re
+import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, closing, contextmanager, suppress
 from itertools import count
 from typing import Any
 from urllib.parse import quote
@@ -15,10 +17,12 @@ import psycopg
 import pytest
 
 import flowgen
-from flowgen import App, Settings
+from flowgen import App, Flow, Settings, Transaction
 from flowgen.errors import DatabaseError
 from flowgen.testing.workers import Workers
+from flowgen.worker import dialler
 from flowgen.worker.running import WorkerHandle
+from flowgen.worker.transactor import CONNECTIONS
 from flowgen.worker.worker import Worker
 from tests.faults.servers import OwnServer, own_server
 from tests.faults.traffic import Traffic, ledger
@@ -64,7 +68,114 @@ def reload(db: Db, **settings: str) -> None:
     db.execute("select pg_reload_conf()")
 
 
-@pytest.mark.nightly  # it takes all the time that a loaded machine has
+@contextmanager
+def full(server: OwnServer) -> Iterator[list[Db]]:
+    """A server without a free connection: these hold what was left."""
+    with ExitStack() as stack:
+        held: list[Db] = []
+        with suppress(psycopg.OperationalError):
+            while True:
+                held.append(stack.enter_context(closing(psycopg.connect(server.url, autocommit=True))))
+        yield held
+
+
+def of_workers(db: Db, name: str) -> int:
+    found = db.execute(
+        "select count(*) from pg_stat_activity where datname = current_database() and application_name = %s",
+        (f"flowgen {name}",),
+    ).fetchone()
+    assert found is not None
+    return int(found[0])
+
+
+class Blocking:
+    """Transactions that go on when they are let go."""
+
+    def __init__(self, app: App) -> None:
+        self.go = threading.Event()
+        self.calls: list[int] = []
+
+        def blocks(conn: Db, n: int) -> int:
+            self.calls.append(n)
+            assert self.go.wait(60)
+            conn.execute("insert into ledger values (%s, 'x')", (n,))
+            return n
+
+        @app.workflow(name="blocking")
+        def work(n: int) -> Flow[int]:
+            return (yield from Transaction(blocks, n))
+
+        self.work = work
+
+
+@pytest.mark.fault("F48")
+def test_a_transaction_gets_the_connection_that_another_worker_does_not_use(
+    url: str, db: Db, app: App, server: OwnServer, workers: Workers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dialler, "KEPT", 0.2)
+    blocking = Blocking(app)
+    with flowgen.connect(url) as client:
+        workers(app, queues=["a"], concurrency=20)
+        runs = [client.start(blocking.work.call(n).opts(queue="a")) for n in range(CONNECTIONS)]
+        eventually(lambda: len(blocking.calls) == CONNECTIONS, 30)
+        with full(server) as held:
+            for _ in range(2):
+                held.pop().close()
+            workers(app, queues=["b"], concurrency=20)
+            eventually(lambda: of_workers(db, "heartbeat") == 2, 30)
+            run = client.start(blocking.work.call(100).opts(queue="b"))
+            assert 100 not in blocking.calls
+            blocking.go.set()
+            assert [each.result(30) for each in runs] == list(range(CONNECTIONS))
+            assert run.result(30) == 100
+    assert db.execute("select max(recoveries) from flowgen.run").fetchone() == (0,)
+
+
+@pytest.mark.fault("F48")
+def test_a_worker_whose_transactions_wait_for_connections_claims_no_more_and_says_so_once(
+    url: str, db: Db, app: App, server: OwnServer, workers: Workers, caplog: pytest.LogCaptureFixture
+) -> None:
+    blocking = Blocking(app)
+
+    @app.task(name="plain")
+    def plain() -> int:
+        return 1
+
+    with flowgen.connect(url) as client:
+        workers(app, heartbeat=0.1, lease=20, concurrency=20)
+        client.start(plain).result(30)
+        with full(server):
+            runs = [client.start(blocking.work, n) for n in range(CONNECTIONS)]
+            eventually(lambda: db.execute("select count(*) from flowgen.run where status = 3").fetchone() == (8,), 30)
+            eventually(lambda: "has no connection left for a Transaction" in caplog.text, 30)
+            left = client.start(plain)
+            for _ in range(5):
+                (before,) = db.execute("select lease_until from flowgen.worker").fetchone() or (None,)
+                eventually(lambda: db.execute("select lease_until from flowgen.worker").fetchone() != (before,))  # noqa: B023
+            assert left.refresh().status == "pending"
+            blocking.go.set()
+            assert [run.result(30) for run in runs] == list(range(CONNECTIONS))
+            assert left.result(30) == 1
+    assert caplog.text.count("has no connection left for a Transaction") == 1
+    assert "does not answer as it should" not in caplog.text
+
+
+@pytest.mark.fault("F48")
+def test_a_heartbeat_that_finds_no_connection_takes_one_of_its_worker(
+    url: str, db: Db, app: App, server: OwnServer, workers: Workers
+) -> None:
+    with flowgen.connect(url) as client:
+        client.count()
+        worker = workers(app, lease=20, heartbeat=0.1)
+        eventually(lambda: of_workers(db, "claim"), 30)
+        with full(server) as held:
+            end_sessions(db, "flowgen heartbeat")
+            held.append(psycopg.connect(server.url, autocommit=True))
+            eventually(lambda: of_workers(db, "heartbeat") and not of_workers(db, "claim"), 30)
+            held.pop().close()
+        worker.stop()
+
+
 @pytest.mark.fault("F48")
 def test_workers_of_a_server_with_too_few_connections_work_with_what_they_get(
     url: str, db: Db, app: App, caplog: pytest.LogCaptureFixture
@@ -77,7 +188,7 @@ def test_workers_of_a_server_with_too_few_connections_work_with_what_they_get(
         try:
             started = [pool.submit(each.start) for each in made]
             with traffic:
-                eventually(lambda: "too many clients" in caplog.text, 30)
+                eventually(lambda: "has no connection left for a Transaction" in caplog.text, 30)
                 traffic.goes_on(10, 60)
             traffic.check(db)
             assert all(each.result(60) for each in started)

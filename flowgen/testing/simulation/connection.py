@@ -33,9 +33,13 @@ class Dialler:
 
     def __init__(self, finish: Callable[[Session, UUID, Entry], Any]) -> None:
         self._finish = finish
+        self._free: list[Connection] = []
 
     async def connect(self, is_async: bool) -> Connection:
-        return Connection(self._finish)
+        return self._free.pop() if self._free else Connection(self._finish)
+
+    def keep(self, conn: Connection, is_async: bool) -> None:
+        self._free.append(conn)
 
     def awaited(self, conn: Connection, *, ours: bool) -> Any:
         return nullcontext()
