@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -82,12 +82,13 @@ def test_help_is_fast(tmp_path: Path) -> None:
     command = [sys.executable, "-c", "import sys; sys.argv[1:] = ['--help']; from flowgen.cli.main import main; main()"]
 
     def measured() -> float:
-        began = time.perf_counter()
+        before = os.times()
         subprocess.run(command, cwd=tmp_path, stdout=subprocess.DEVNULL, check=True)
-        return time.perf_counter() - began
+        after = os.times()
+        return after.children_user - before.children_user + after.children_system - before.children_system
 
-    # 0.2 s on an idle machine; the best of a few, since this one may be busy.
-    assert min(measured() for _ in range(5)) < 1
+    # 0.4 s of a CPU, however busy it is with others; the best of a few, as a first one compiles.
+    assert min(measured() for _ in range(3)) < 1
 
 
 @pytest.mark.parametrize("module", ["typer", "rich"])
