@@ -161,6 +161,27 @@ def test_a_worker_whose_transactions_wait_for_connections_claims_no_more_and_say
 
 
 @pytest.mark.fault("F48")
+def test_an_idle_worker_keeps_three_connections(
+    url: str, db: Db, app: App, workers: Workers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dialler, "KEPT", 0.05)
+    blocking = Blocking(app)
+    blocking.go.set()
+    idle = "select application_name from pg_stat_activity where datname = current_database() and pid <> %s order by 1"
+    with flowgen.connect(url) as client:
+        workers(app, lease=20)
+        for n in range(2):
+            assert client.start(blocking.work, n).result(30) == n
+            eventually(
+                lambda: (
+                    [name for (name,) in db.execute(idle, (db.info.backend_pid,)) if name != "flowgen client"]
+                    == ["flowgen claim", "flowgen control", "flowgen heartbeat"]
+                ),
+                30,
+            )
+
+
+@pytest.mark.fault("F48")
 def test_a_heartbeat_that_finds_no_connection_takes_one_of_its_worker(
     url: str, db: Db, app: App, server: OwnServer, workers: Workers
 ) -> None:
