@@ -37,7 +37,7 @@ class Driver:
 
     __slots__ = (
         "_driving", "_facts", "_history", "_prologue_scopes", "_recorded", "_root", "_segment", "_yielded",
-        "cancel_reason", "cut", "fresh", "interrupted", "leaves", "prologue", "root_end", "view", "warnings",
+        "cancel_reason", "cut", "failed", "fresh", "interrupted", "leaves", "prologue", "root_end", "view", "warnings",
     )  # fmt: skip
 
     def __init__(
@@ -51,6 +51,8 @@ class Driver:
         self.prologue: int | None = None
         self.root_end: Ended | None = None
         self.cancel_reason: str | None = None
+        self.failed: dict[str, tuple[Leaf, tuple[int, ...]]] = {}
+        """Commands that failed for good, by key, with the indexes of their entries."""
         self.interrupted: set[int] = set()
         """Indexes of failures that no policy may retry: whether the call took effect is not known."""
         self.cut: list[Leaf] = []
@@ -138,6 +140,7 @@ class Driver:
         self._recorded.close_segment(self._segment, self.prologue)
         for each in self._segment:
             self.view.results.pop(each.key, None)
+            self.failed.pop(each.key, None)
         self._segment.clear()
         branch.scopes = reopened(branch.scopes, self._prologue_scopes)
         branch.waiting = None
@@ -173,6 +176,7 @@ class Driver:
                 branch = composite.branch if composite is not None else None
         self.leaves.clear()
         self.fresh.clear()
+        self.failed.clear()
         self.view.checkpoint_was_read = _nothing
 
     def _close(self, branch: Branch) -> None:
@@ -198,6 +202,7 @@ class Driver:
             leaf.branch.last_failed = ()
         else:
             leaf.branch.last_failed = (*before, entry.index)
+            self.failed[leaf.key] = leaf, leaf.branch.last_failed
             if isinstance(end.error, StepInterrupted):
                 self.interrupted.update(leaf.branch.last_failed)
         if entry.status == OutcomeKind.VALUE and entry.value is not None:

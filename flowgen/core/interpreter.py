@@ -35,6 +35,7 @@ from flowgen.core.failures import failure_from
 from flowgen.core.functions import ContextKind
 from flowgen.core.history import CommandState, History, saved_of
 from flowgen.core.inputs import open_handler
+from flowgen.core.orders import obey_step
 from flowgen.core.semantics import steps
 from flowgen.core.waiting import Waiting
 from flowgen.errors import CodecError, Divergence
@@ -383,6 +384,10 @@ class Execution:
             undelivered.insert(0, self._driver.refused)
         for order in self._orders:
             decision.consumed = more(decision.consumed, order.id)
+            said = codec.decode(order.payload) or {}
+            if "step" in said:
+                self.finish = obey_step(said, self.finish, decision, self._driver, self._states, self.waiting)
+                continue
             self.finish = obey(ending, order, self.finish, decision, undelivered, self.view.next_sequence)
         self._orders.clear()
 
