@@ -22,6 +22,7 @@ from flowgen.client.operations import Operations
 from flowgen.client.plans import Do, Effect, Plan
 from flowgen.client.queries import RunId, RunQuery
 from flowgen.client.runs import AsyncRun, HistoryItem, Page, Reading, Snapshot
+from flowgen.client.steps import AsyncSteps
 from flowgen.client.sync import POOL_SIZE, POOL_TIMEOUT
 from flowgen.client.why import Why
 from flowgen.core.definitions import Call, Definition
@@ -213,6 +214,11 @@ class AsyncClient:
         Raises RunNotFound, FlowgenError for a run that is not parked.
         """
         return await self._changed(self._operations.accept(run_id, by, reason))
+
+    @property
+    def steps(self) -> AsyncSteps:
+        """What an operator decides about one command; see `Client.steps`."""
+        return AsyncSteps(lambda run_id, order: self._changed(self._operations.order(run_id, order)))
 
     # carrying out
 

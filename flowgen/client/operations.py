@@ -17,6 +17,7 @@ import attrs
 from flowgen.app import App
 from flowgen.client import results, starting
 from flowgen.client.clock import monotonic
+from flowgen.client.orders import Order, check, send
 from flowgen.client.plans import Bell, Do, Plan, ask
 from flowgen.client.queries import RunId, RunQuery, candidates, cursor_of
 from flowgen.client.runs import HistoryItem, Reading, Snapshot, history_items
@@ -213,6 +214,18 @@ class Operations:
             final = "; cancelled is final, start a new run" if row.status == Status.CANCELLED else ""
             _refuse(row, f"only a failed run can be retried{final}")
         return row
+
+    def order(self, run_id: RunId, order: Order) -> Plan[RunRow]:
+        """What an operator decides about one command. Raises FlowgenError for one that neither failed nor waits."""
+        order = attrs.evolve(order, by=_text(order.by, "by"), reason=_text(order.reason, "reason"))
+        row = yield from self.get(run_id)
+        history = yield from self.history(row.run_id)
+        check(order, _id(row), public(row.status), history)
+        done = yield from send(order, row.run_id, row, self.seal)
+        after = yield from self._after(row.run_id, run_id)
+        if not done:
+            _refuse(after, f"{order.verb} of {order.key!r} came too late")
+        return after
 
     def accept(self, run_id: RunId, by: str | None, reason: str | None) -> Plan[RunRow]:
         """A parked run goes on with the code as it is. Raises FlowgenError for one that is not parked."""

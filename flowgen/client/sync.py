@@ -20,6 +20,7 @@ from flowgen.client.operations import Operations
 from flowgen.client.plans import Do, Effect, Plan
 from flowgen.client.queries import RunId, RunQuery
 from flowgen.client.runs import HistoryItem, Page, Reading, Run, Snapshot
+from flowgen.client.steps import Steps
 from flowgen.client.why import Why
 from flowgen.core.definitions import Call, Definition
 from flowgen.core.durations import Duration
@@ -187,6 +188,11 @@ class Client:
         Raises RunNotFound, FlowgenError for a run that is not parked.
         """
         return self._changed(self._operations.accept(run_id, by, reason))
+
+    @property
+    def steps(self) -> Steps:
+        """What an operator decides about one command: `client.steps.complete(run_id, "charge#2", "ch_2", by="ann")`."""
+        return Steps(lambda run_id, order: self._changed(self._operations.order(run_id, order)))
 
     # carrying out
 

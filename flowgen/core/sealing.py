@@ -125,6 +125,11 @@ class Seal:
         return [self._open_message(each) if _SEALED in each.payload else each for each in messages]
 
     def _open_message(self, message: Message) -> Message:
+        if message.kind == MessageKind.RETRY:
+            said = json.loads(message.payload)
+            if "value" in said.get("step", ()):
+                said["step"]["value"] = self.readable(said["step"]["value"])
+            return attrs.evolve(message, payload=json.dumps(said, ensure_ascii=False))
         found = _TOLD.fullmatch(message.payload) if message.kind == MessageKind.CHILD else None
         if found is None:
             return message

@@ -21,7 +21,18 @@ from flowgen.postgres.database import Begin, Commit, Op, Schema, Statement
 from flowgen.postgres.observe import get
 from flowgen.postgres.rows import NewRun, RunRow
 
-__all__ = ["Started", "accept", "cancel", "pause", "resume", "retry", "run_id_for", "set_deadline", "start"]
+__all__ = [
+    "Started",
+    "accept",
+    "cancel",
+    "pause",
+    "resume",
+    "retry",
+    "run_id_for",
+    "set_deadline",
+    "start",
+    "step_order",
+]
 
 # A row that exists at the insert and is deleted before the look, as often as this, is no accident any more.
 _START_ROUNDS: Final = 5
@@ -144,9 +155,26 @@ def _cascade(statement: str, params: dict[str, Any]) -> Op[None]:
             return
 
 
-def retry(run_id: UUID, *, payload: str, who: str | None) -> Op[bool]:
-    """Make a failed run ready again, with a RETRY message; whether it was failed."""
-    return bool((yield Statement("run_retry", {"run_id": run_id, "payload": payload, "who": who})))
+def retry(
+    run_id: UUID,
+    *,
+    payload: str,
+    who: str | None,
+    action: str = "retry",
+    subject: str | None = None,
+    reason: str | None = None,
+) -> Op[bool]:
+    """Make a failed run ready again, with a RETRY message; whether it was failed. The rest is for the audit."""
+    params = {"run_id": run_id, "payload": payload, "who": who, "action": action, "subject": subject, "reason": reason}
+    return bool((yield Statement("run_retry", params)))
+
+
+def step_order(
+    run_id: UUID, *, payload: str, who: str | None, action: str, subject: str, reason: str | None
+) -> Op[bool]:
+    """Send a RETRY message about one command, `subject`, to a run that has not ended; whether there is such a run."""
+    params = {"run_id": run_id, "payload": payload, "who": who, "action": action, "subject": subject, "reason": reason}
+    return bool((yield Statement("run_step", params)))
 
 
 def accept(run_id: UUID, *, payload: str, who: str | None, reason: str | None) -> Op[bool]:

@@ -30,7 +30,8 @@ WITH retried AS (
     FROM made m JOIN {schema}.run c ON c.run_id = m.child
     WHERE c.status >= 7
 ), audited AS (
-    INSERT INTO {schema}.audit (at, run_id, action, who, details)
-    SELECT now, run_id, 'retry', %(who)s::text, %(payload)s::json FROM retried
+    INSERT INTO {schema}.audit (at, run_id, action, subject, who, reason, details)
+    SELECT now, run_id, %(action)s::text, %(subject)s::text, %(who)s::text, %(reason)s::text, %(payload)s::json
+    FROM retried
 )
 SELECT run_id FROM retried
