@@ -7,7 +7,7 @@ that runs branches of its own. Keys come from the place in this tree and never f
 from __future__ import annotations
 
 import inspect
-from collections.abc import Coroutine, Generator, Sequence
+from collections.abc import Callable, Coroutine, Generator, Mapping, Sequence
 from datetime import datetime
 from enum import Enum
 from typing import Any, Protocol, TypeAlias
@@ -51,8 +51,19 @@ class Join(Protocol):
         """Take note of a branch's end; True when the outcome is decided and the others are not needed."""
         ...
 
+    def goes_on(self, position: int) -> bool:
+        """Whether others are opened because this branch failed: then its failure is not the last that was answered."""
+        ...
+
     def result(self) -> Ended:
         """The composite's own end, once every branch has ended."""
+        ...
+
+    def sight(self, position: int) -> tuple[str, Callable[[], Mapping[str, str | None]]] | None:
+        """The branch's name, and the names of those whose results it may read; None: it is not restricted.
+
+        A result that is recorded nowhere stands beside its name, as JSON text.
+        """
         ...
 
 

@@ -18,6 +18,7 @@ from typing_extensions import TypeVar as DefaultTypeVar
 
 from flowgen.core import codec
 from flowgen.core.facts import RunFacts, Saved, StepFacts, Trigger, View
+from flowgen.core.names import step_name
 from flowgen.core.ports import UNABORTED, LogPort, Signal, TaskPort
 from flowgen.errors import DefinitionError
 
@@ -211,8 +212,8 @@ class Context(Generic[S]):
     def get_dependency_result(self, step: object, type: type[T]) -> T | None: ...
     def get_dependency_result(self, step: object, type: Any = Any) -> Any:
         """The result of the step of this name (or definition, or function), as `type`; None when there is none."""
-        text = self._view.results.get(_step_name(step))
-        return None if text is None else codec.decode(text, type, what=f"the result of {_step_name(step)}")
+        text = self._results.get(step_name(step))
+        return None if text is None else codec.decode(text, type, what=f"the result of {step_name(step)}")
 
     def get_dependency_field(self, step: object, *path: str | int) -> Any:
         """What stands at `path` inside the result of a step; None when anything on the way is missing."""
@@ -225,15 +226,20 @@ class Context(Generic[S]):
         return value
 
     def get_dependency_result_keys(self) -> list[str]:
-        return list(self._view.results)
+        return list(self._results)
 
     def get_all_dependency_results(self, prefix: str = "") -> dict[str, Any]:
         """Results by key, of the keys that start with `prefix`."""
-        return {key: codec.decode(text) for key, text in self._view.results.items() if key.startswith(prefix)}
+        return {key: codec.decode(text) for key, text in self._results.items() if key.startswith(prefix)}
 
     @property
     def dependency_results(self) -> dict[str, Any]:
         return self.get_all_dependency_results()
+
+    @property
+    def _results(self) -> Mapping[str, str]:
+        step = self._step
+        return self._view.results if step is None or step.results is None else step.results
 
     # retry
 
@@ -367,12 +373,3 @@ class entered:  # noqa: N801 - used like a function, and faster than a generator
 
     def __exit__(self, *_: object) -> None:
         _current.reset(self._token)
-
-
-def _step_name(step: object) -> str:
-    if isinstance(step, str):
-        return step
-    name = getattr(step, "name", None) or getattr(step, "__name__", None)
-    if not isinstance(name, str):
-        raise DefinitionError(f"a step is named by a string, a task or a function, not by {step!r}")
-    return name

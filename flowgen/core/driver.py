@@ -11,7 +11,7 @@ from typing import Any, Final
 from flowgen.core import semantics
 from flowgen.core.branches import Branch, Composite, Ended, Leaf, Opened
 from flowgen.core.commands import Command
-from flowgen.core.commands.command import CompositeCommand
+from flowgen.core.commands.command import CompositeCommand, out_of_graph
 from flowgen.core.composing import compose, opened
 from flowgen.core.context import RunFacts, View
 from flowgen.core.entries import Entry, OutcomeKind
@@ -183,6 +183,7 @@ class Driver:
         if isinstance(branch.waiting, Composite):
             for child in branch.waiting.children.values():
                 self._close(child)
+            dispose(branch.waiting.command)
         if branch.flow is not None and branch.end is None and not close_flow(branch.flow):
             self.warnings.append(f"a handler swallows GeneratorExit at {location(branch.flow)} and cannot be closed")
 
@@ -264,6 +265,9 @@ class Driver:
                 raise no_command(yielded, location(branch.author))
             if self._yielded is not None and branch.flow is not None and not self.view.replaying:
                 self._yielded.append(yielded)
+            if (options := yielded.options).after or options.when or options.join:
+                dispose(yielded)
+                raise out_of_graph(yielded)
             names = innermost(branch)
             if isinstance(yielded, CompositeCommand):
                 composite = compose(branch, yielded, names)
@@ -344,7 +348,7 @@ class Driver:
             self.root_end = end
             return
         del composite.children[branch.position]
-        if branch.last_failed:
+        if branch.last_failed and not composite.join.goes_on(branch.position):
             composite.failed += branch.last_failed
         if not composite.decided:
             composite.decided = composite.join.ended(branch.position, end)
@@ -358,6 +362,8 @@ class Driver:
             self._resume(composite.branch, self._joined(composite))
 
     def _joined(self, composite: Composite) -> Ended:
+        if composite.decided:
+            dispose(composite.command)  # what was not opened
         if composite.cancelling:
             return Ended(error=Cancelled(self.cancel_reason))
         composite.branch.last_failed = composite.failed

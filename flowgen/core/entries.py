@@ -37,6 +37,8 @@ class OutcomeKind(IntEnum):
     FAILURE = 2
     TIMEOUT = 3
     CANCELLATION = 4
+    SKIPPED = 5
+    """A node of a Graph did not run: `value` is the reason."""
 
 
 @attrs.define

@@ -96,5 +96,7 @@ class StepFacts:
     attempt: int = 1
     max_attempts: int = 1
     config: Mapping[str, Any] = _NONE
+    results: Mapping[str, str] | None = None
+    """JSON text of the results that it may read, by key; None: of all that are known."""
     signal: Signal = attrs.field(default=UNABORTED)
     report: TaskPort = no_report

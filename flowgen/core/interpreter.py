@@ -22,6 +22,8 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
+import attrs
+
 from flowgen.core import codec, semantics
 from flowgen.core.branches import Leaf, Phase
 from flowgen.core.commands import Command
@@ -37,6 +39,7 @@ from flowgen.core.history import CommandState, History, saved_of
 from flowgen.core.inputs import open_handler
 from flowgen.core.orders import obey_step
 from flowgen.core.semantics import steps
+from flowgen.core.sight import seen_from
 from flowgen.core.waiting import Waiting
 from flowgen.errors import CodecError, Divergence
 
@@ -238,6 +241,9 @@ class Execution:
 
     def step_context(self, facts: StepFacts) -> StepContext[Any]:
         """The context of a step's function."""
+        leaf = self._driver.leaves.get(facts.key)
+        if leaf is not None and (results := seen_from(leaf.branch, self.view.results)) is not None:
+            facts = attrs.evolve(facts, results=results)
         return StepContext(self.facts, self.view, facts)
 
     def outstanding(self) -> list[Leaf]:

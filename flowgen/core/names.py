@@ -12,11 +12,15 @@ refused here could not be stored or shown; what is taken reaches the database as
 from __future__ import annotations
 
 import re
-from typing import Final
+from collections.abc import Callable
+from typing import Any, Final, TypeAlias
 
 from flowgen.errors import DefinitionError
 
-__all__ = ["MAX_ID", "MAX_NAME", "MAX_SCHEMA", "check_id", "check_name", "check_schema"]
+__all__ = ["MAX_ID", "MAX_NAME", "MAX_SCHEMA", "Named", "check_id", "check_name", "check_schema", "step_name"]
+
+Named: TypeAlias = str | Callable[..., Any]
+"""How an author names a step: by its name, or by the definition or function that it calls."""
 
 MAX_NAME: Final = 200
 """Bytes of UTF-8 that a name may have."""
@@ -64,6 +68,16 @@ def check_schema(schema: object) -> str:
     if problem:
         raise DefinitionError(f"schema {_shown(schema)} {problem}: give another name, such as 'flowgen'")
     return schema
+
+
+def step_name(step: object) -> str:
+    """The name that a string, a definition or a function gives a step. Raises DefinitionError for anything else."""
+    if isinstance(step, str):
+        return step
+    name = getattr(step, "name", None) or getattr(step, "__name__", None)
+    if not isinstance(name, str):
+        raise DefinitionError(f"a step is named by a string, a task or a function, not by {step!r}")
+    return name
 
 
 def _checked(value: object, what: str, kind: str, allowed: re.Pattern[str], most: int, banned: str) -> str:

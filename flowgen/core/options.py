@@ -2,24 +2,42 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import inspect
+from collections.abc import Callable, Iterable, Mapping
 from datetime import timedelta
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 
 import attrs
 
 from flowgen.core.durations import Duration, as_timedelta
+from flowgen.core.names import Named, check_name, step_name
 from flowgen.core.retry import Retry
 from flowgen.errors import DefinitionError
 
-__all__ = ["ChildOptions", "CommandOptions", "StepOptions", "child_options", "step_options"]
+if TYPE_CHECKING:
+    from flowgen.core.commands.graphs import GraphResult
+
+__all__ = [
+    "After", "ChildOptions", "CommandOptions", "JoinRule", "StepOptions", "When", "child_options", "common_options",
+    "step_options",
+]  # fmt: skip
+
+After: TypeAlias = Named | Iterable[Named]
+"""Which nodes of a Graph a node comes after: one or several."""
+When: TypeAlias = "Callable[[GraphResult], bool]"
+"""Whether a node of a Graph runs, by the results of its ancestors."""
+JoinRule: TypeAlias = Literal["all_success", "all_done", "any_success"]
+"""What must have come of the nodes that a node comes after, so that it runs."""
 
 
 @attrs.frozen(kw_only=True)
 class CommandOptions:
-    """Options of every command."""
+    """Options of every command; `after`, `when` and `join` are those of a node of a Graph."""
 
     name: str | None = None
+    after: tuple[str, ...] = ()
+    when: When | None = None
+    join: JoinRule | None = None
 
 
 @attrs.frozen(kw_only=True)
@@ -43,6 +61,32 @@ class ChildOptions(CommandOptions):
     timeout: timedelta | None = None
     on_timeout: Literal["cancel", "abandon"] = "cancel"
     detached: bool = False
+
+
+def common_options(
+    name: str | None, after: After | None = None, when: When | None = None, join: JoinRule | None = None
+) -> dict[str, Any]:
+    """What is given of the options of every command. Raises DefinitionError for values that do not fit."""
+    given: dict[str, Any] = {}
+    if name is not None:
+        given["name"] = check_name(name, "the name of a command")
+    if after is not None:
+        several = [after] if isinstance(after, str) or callable(after) else after
+        if not isinstance(several, Iterable):
+            raise DefinitionError(f"after= takes the nodes that this one comes after, such as [charge], not {after!r}")
+        given["after"] = tuple(dict.fromkeys(map(step_name, several)))
+    if when is not None:
+        if not callable(when) or inspect.iscoroutinefunction(when) or inspect.isgeneratorfunction(when):
+            raise DefinitionError(
+                f"when= takes a plain function of the results so far that says yes or no, not {when!r}: what has to be "
+                "looked up belongs into a node before this one"
+            )
+        given["when"] = when
+    if join is not None:
+        if join not in get_args(JoinRule):
+            raise DefinitionError(f'join= is "all_success", "all_done" or "any_success", not {join!r}')
+        given["join"] = join
+    return given
 
 
 def step_options(

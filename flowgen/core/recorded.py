@@ -85,7 +85,7 @@ class Recorded:
                 return entry, None
             # The same key with other arguments belongs to another pass of the loop.
             self.check_kind(leaf, entry)
-        entry = self.kept.get(leaf.key)
+        entry = self.kept.get(leaf.key) if leaf.command.kind not in semantics.UNKEPT else None
         return entry, None if entry is None else self.check(leaf, entry)
 
     def close_segment(self, closed: Sequence[Entry], prologue: int | None) -> None:

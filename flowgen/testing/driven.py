@@ -7,6 +7,7 @@ from typing import Any
 from typing_extensions import TypeVar
 
 from flowgen.core import codec
+from flowgen.core.commands.graphs import Skipped
 from flowgen.core.entries import EntryKind, OutcomeKind
 from flowgen.core.failures import failure_from_json
 from flowgen.core.trace import Trace
@@ -43,12 +44,15 @@ class Driven(Trace[T_co]):
 
     @property
     def outcomes(self) -> dict[str, Any]:
-        """What each command came to, by key, in the order of history: a plain JSON value, or a Failure."""
+        """What each command came to, by key, in the order of history: a plain JSON value, a Failure or Skipped."""
         found: dict[str, Any] = {}
         for entry in self.items:
             if entry.kind != EntryKind.OUTCOME or not entry.key:
                 continue
             text = entry.value or "null"
+            if entry.status == OutcomeKind.SKIPPED:
+                found[entry.key] = Skipped(codec.decode(text))
+                continue
             found[entry.key] = (
                 codec.decode(text)
                 if entry.status == OutcomeKind.VALUE

@@ -15,6 +15,7 @@ from flowgen.core.commands.command import Branch, Command, Flow
 from flowgen.core.commands.composites import Gather, Scope
 from flowgen.core.commands.facts import Now, Random, Uuid
 from flowgen.core.commands.fanout import Map, Race, Winner
+from flowgen.core.commands.graphs import Choose, Graph, GraphResult, Skip
 from flowgen.core.commands.schedules import Schedule, Unschedule
 from flowgen.core.commands.timing import Sleep
 
@@ -22,9 +23,12 @@ __all__ = [
     "AnyCommand",
     "Branch",
     "Checkpoint",
+    "Choose",
     "Command",
     "Flow",
     "Gather",
+    "Graph",
+    "GraphResult",
     "Invoke",
     "Map",
     "Now",
@@ -33,6 +37,7 @@ __all__ = [
     "RunRef",
     "Schedule",
     "Scope",
+    "Skip",
     "Sleep",
     "Start",
     "Step",
@@ -56,6 +61,8 @@ AnyCommand: TypeAlias = (
     | Gather[Any]
     | Map[Any]
     | Race[Any]
+    | Graph
+    | Skip
     | Scope[Any]
     | Now
     | Uuid

@@ -14,12 +14,12 @@ import attrs
 from typing_extensions import TypeVar
 
 from flowgen.core.canonical import canonical, written
-from flowgen.core.commands.command import Command, given_name, set_field, shown_call
+from flowgen.core.commands.command import Command, set_field, shown_call
 from flowgen.core.definitions import Definition, is_definition
 from flowgen.core.durations import Duration
 from flowgen.core.fingerprint import text_hash
 from flowgen.core.functions import Flavour, Function, describe
-from flowgen.core.options import StepOptions, step_options
+from flowgen.core.options import After, JoinRule, StepOptions, When, common_options, step_options
 from flowgen.core.retry import DEFAULT_STEP, Retry
 from flowgen.core.states import RunKind
 from flowgen.core.trees import ATOMS, is_plain
@@ -138,6 +138,9 @@ class Step(_Call[T_co]):
         self,
         *,
         name: str | None = None,
+        after: After | None = None,
+        when: When | None = None,
+        join: JoinRule | None = None,
         retry: Retry | None = None,
         timeout: Duration | None = None,
         at_most_once: bool | None = None,
@@ -148,7 +151,9 @@ class Step(_Call[T_co]):
         `retry` replaces the task's policy, `timeout` is start to close for each attempt, `at_most_once` refuses a
         second call after a crash (`StepInterrupted`), `config` is read by `ctx.get_config`.
         """
-        return self._with(step_options(self.options, given_name(name), retry, timeout, at_most_once, config))
+        return self._with(
+            step_options(self.options, common_options(name, after, when, join), retry, timeout, at_most_once, config)
+        )
 
 
 @attrs.frozen(init=False, eq=False, repr=False)
@@ -192,12 +197,17 @@ class Transaction(_Call[T_co]):
         self,
         *,
         name: str | None = None,
+        after: After | None = None,
+        when: When | None = None,
+        join: JoinRule | None = None,
         retry: Retry | None = None,
         timeout: Duration | None = None,
         config: Mapping[str, Any] | None = None,
     ) -> Self:
         """The same transaction with options; see `Step.opts`."""
-        return self._with(step_options(self.options, given_name(name), retry, timeout, None, config))
+        return self._with(
+            step_options(self.options, common_options(name, after, when, join), retry, timeout, None, config)
+        )
 
 
 def is_exact(bound: Mapping[str, Any], text: str) -> bool:

@@ -11,7 +11,7 @@ from typing import Any, Self
 import attrs
 
 from flowgen.core.commands.command import NO_OPTIONS, Command
-from flowgen.core.options import CommandOptions
+from flowgen.core.options import After, CommandOptions, JoinRule, When
 from flowgen.errors import DefinitionError
 
 __all__ = ["Checkpoint"]
@@ -41,7 +41,14 @@ class Checkpoint(Command[None]):
             given.pop()
         return [repr(value) for value in given]
 
-    def opts(self, *, name: str | None = None) -> Self:
+    def opts(
+        self,
+        *,
+        name: str | None = None,
+        after: After | None = None,
+        when: When | None = None,
+        join: JoinRule | None = None,
+    ) -> Self:
         if self.has_data and name is not None:
             raise DefinitionError("a Checkpoint with data takes no name: it closes the segment that a name would be in")
-        return super().opts(name=name)
+        return super().opts(name=name, after=after, when=when, join=join)

@@ -13,11 +13,11 @@ from uuid import UUID
 import attrs
 from typing_extensions import TypeVar
 
-from flowgen.core.commands.command import Command, given_name, set_field, shown_call
+from flowgen.core.commands.command import Command, set_field, shown_call
 from flowgen.core.definitions import Definition, check_priority
 from flowgen.core.durations import Duration
 from flowgen.core.names import check_id, check_name
-from flowgen.core.options import ChildOptions, child_options
+from flowgen.core.options import After, ChildOptions, JoinRule, When, child_options, common_options
 from flowgen.errors import DefinitionError
 
 __all__ = ["Invoke", "RunRef", "Start", "Wait"]
@@ -109,6 +109,9 @@ class Invoke(_Child[T_co]):
         self,
         *,
         name: str | None = None,
+        after: After | None = None,
+        when: When | None = None,
+        join: JoinRule | None = None,
         id: str | None = None,
         queue: str | None = None,
         priority: int | None = None,
@@ -118,7 +121,13 @@ class Invoke(_Child[T_co]):
     ) -> Self:
         """The same child with options. Past `timeout` the child is cancelled, or goes on with "abandon"."""
         return self._with(
-            child_options(self.options, given_name(name), _child_given(id, queue, priority, tags), timeout, on_timeout)
+            child_options(
+                self.options,
+                common_options(name, after, when, join),
+                _child_given(id, queue, priority, tags),
+                timeout,
+                on_timeout,
+            )
         )
 
 
@@ -143,6 +152,9 @@ class Start(_Child[RunRef[T_co]]):
         self,
         *,
         name: str | None = None,
+        after: After | None = None,
+        when: When | None = None,
+        join: JoinRule | None = None,
         id: str | None = None,
         queue: str | None = None,
         priority: int | None = None,
@@ -153,7 +165,7 @@ class Start(_Child[RunRef[T_co]]):
         given = _child_given(id, queue, priority, tags)
         if detached is not None:
             given["detached"] = detached
-        return self._with(child_options(self.options, given_name(name), given, None, None))
+        return self._with(child_options(self.options, common_options(name, after, when, join), given, None, None))
 
 
 def _child_given(id: str | None, queue: str | None, priority: int | None, tags: Iterable[str] | None) -> dict[str, Any]:
@@ -203,8 +215,11 @@ class Wait(Command[T_co]):
         self,
         *,
         name: str | None = None,
+        after: After | None = None,
+        when: When | None = None,
+        join: JoinRule | None = None,
         timeout: Duration | None = None,
         on_timeout: Literal["cancel", "abandon"] | None = None,
     ) -> Self:
         """The same wait with options; see `Invoke.opts`."""
-        return self._with(child_options(self.options, given_name(name), {}, timeout, on_timeout))
+        return self._with(child_options(self.options, common_options(name, after, when, join), {}, timeout, on_timeout))

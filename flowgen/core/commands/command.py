@@ -14,10 +14,10 @@ import attrs
 from typing_extensions import TypeVar
 
 from flowgen.core import fingerprint
-from flowgen.core.names import check_name
-from flowgen.core.options import CommandOptions
+from flowgen.core.options import After, CommandOptions, JoinRule, When, common_options
+from flowgen.errors import DefinitionError
 
-__all__ = ["NO_OPTIONS", "Branch", "Command", "CompositeCommand", "Flow", "given_name", "set_field", "shown_call"]
+__all__ = ["NO_OPTIONS", "Branch", "Command", "CompositeCommand", "Flow", "out_of_graph", "set_field", "shown_call"]
 
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
@@ -61,14 +61,29 @@ class Command(Generic[T_co]):
         """The name that is numbered when the author gives none."""
         return self.target or self.kind
 
-    def opts(self, *, name: str | None = None) -> Self:
-        """The same command with options. `name` replaces the automatic name and must be unique in its scope."""
-        return self._with(attrs.evolve(self.options, **given_name(name)))
+    def opts(
+        self,
+        *,
+        name: str | None = None,
+        after: After | None = None,
+        when: When | None = None,
+        join: JoinRule | None = None,
+    ) -> Self:
+        """The same command with options.
+
+        `name` replaces the automatic name and must be unique in its scope. The others are for a node of a Graph:
+        `after` which nodes it runs, `when` says whether it does, `join` what must have come of the nodes before it.
+        """
+        return self._with(attrs.evolve(self.options, **common_options(name, after, when, join)))
 
     def _with(self, options: CommandOptions) -> Self:
         new = copy.copy(self)
         set_field(new, "options", options)
         return new
+
+    def alone(self) -> Self:
+        """The same command without what only its Graph needs."""
+        return self._with(attrs.evolve(self.options, after=(), when=None, join=None))
 
     def identity(self) -> tuple[str, str, str | None, str]:
         """Kind, target, the author's name, and the hash of the arguments."""
@@ -106,6 +121,16 @@ class CompositeCommand(Command[T_co]):
         raise NotImplementedError
 
 
+def out_of_graph(command: Command[Any]) -> DefinitionError:
+    """The error for a command with options of a node that is none."""
+    options = command.options
+    given = [f"{name}=" for name in ("after", "when", "join") if getattr(options, name)]
+    return DefinitionError(
+        f"{command!r} has {' and '.join(given)}, which says how a node of a Graph runs, and is no node: "
+        "yield Graph(...) with it and the commands before it, or leave it away"
+    )
+
+
 Flow: TypeAlias = Generator[Command[Any], Any, T]
 """What a generator handler returns: `def checkout(order_id: str) -> Flow[str]`."""
 Branch: TypeAlias = Command[T] | Generator[Command[Any], Any, T] | Coroutine[Any, Any, T]
@@ -115,8 +140,3 @@ Branch: TypeAlias = Command[T] | Generator[Command[Any], Any, T] | Coroutine[Any
 def shown_call(target: str, args: tuple[Any, ...], kwargs: tuple[tuple[str, Any], ...]) -> list[str]:
     """A call for `repr`: what is called and what it is given."""
     return [target, *(repr(arg) for arg in args), *(f"{key}={value!r}" for key, value in kwargs)]
-
-
-def given_name(name: str | None) -> dict[str, Any]:
-    """The author's name as a change of options; none leaves them as they are."""
-    return {} if name is None else {"name": check_name(name, "the name of a command")}

@@ -14,11 +14,11 @@ from typing import Any, Literal, Self, overload
 import attrs
 from typing_extensions import TypeVar
 
-from flowgen.core.commands.command import NO_OPTIONS, Branch, Command, CompositeCommand, set_field
+from flowgen.core.commands.command import NO_OPTIONS, Branch, Command, CompositeCommand, out_of_graph, set_field
 from flowgen.core.context import Context
 from flowgen.core.definitions import Definition
 from flowgen.core.names import check_name
-from flowgen.core.options import CommandOptions
+from flowgen.core.options import After, CommandOptions, JoinRule, When
 from flowgen.errors import DefinitionError, Failure
 
 __all__ = ["FlowCall", "Gather", "Scope", "described"]
@@ -184,13 +184,24 @@ class Scope(CompositeCommand[T_co]):
     def __repr__(self) -> str:
         return f"Scope({self.name!r}, {self.inside!r})"
 
-    def opts(self, *, name: str | None = None) -> Self:
-        raise DefinitionError("a Scope has its name as its first argument")
+    def opts(
+        self,
+        *,
+        name: str | None = None,
+        after: After | None = None,
+        when: When | None = None,
+        join: JoinRule | None = None,
+    ) -> Self:
+        if name is not None:
+            raise DefinitionError("a Scope has its name as its first argument")
+        return super().opts(after=after, when=when, join=join)
 
 
 def described(branch: object, where: str) -> Command[Any] | FlowCall:
     """A branch as it is compared. Raises DefinitionError for what cannot be one."""
     if isinstance(branch, Command):
+        if branch.options.after or branch.options.when or branch.options.join:
+            raise out_of_graph(branch)
         return branch  # pyright: ignore[reportUnknownVariableType] - its type is not known here
     if inspect.isgenerator(branch):
         return _flow_call(branch.gi_code, branch.gi_frame)

@@ -13,13 +13,13 @@ from typing_extensions import TypeVar
 
 from flowgen.core.commands.calls import Step
 from flowgen.core.commands.children import Invoke
-from flowgen.core.commands.command import NO_OPTIONS, Branch, Command, CompositeCommand, Flow, given_name, set_field
+from flowgen.core.commands.command import NO_OPTIONS, Branch, Command, CompositeCommand, Flow, set_field
 from flowgen.core.commands.composites import FlowCall, described
 from flowgen.core.definitions import Definition, is_definition
 from flowgen.core.durations import Duration
 from flowgen.core.functions import Flavour, Function, describe
 from flowgen.core.names import check_name
-from flowgen.core.options import CommandOptions
+from flowgen.core.options import After, CommandOptions, JoinRule, When, common_options
 from flowgen.core.retry import Retry
 from flowgen.errors import DefinitionError, Failure
 
@@ -171,6 +171,9 @@ class Map(CompositeCommand[T_co]):
         self,
         *,
         name: str | None = None,
+        after: After | None = None,
+        when: When | None = None,
+        join: JoinRule | None = None,
         as_runs: bool | None = None,
         retry: Retry | None = None,
         timeout: Duration | None = None,
@@ -187,7 +190,7 @@ class Map(CompositeCommand[T_co]):
         given = {"retry": retry, "timeout": timeout, "at_most_once": at_most_once, "config": config, "queue": queue,
                  "priority": priority, "tags": tags}  # fmt: skip
         each = {**self.each, **{option: value for option, value in given.items() if value is not None}}
-        new = self._with(CommandOptions(**{"name": self.options.name, **given_name(name)}))
+        new = self._with(attrs.evolve(self.options, **common_options(name, after, when, join)))
         if as_runs is not None:
             if as_runs and not isinstance(self.fn, Definition):
                 raise DefinitionError(f"Map({self.target}).opts(as_runs=True): only a @task or @workflow makes runs")

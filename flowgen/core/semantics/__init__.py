@@ -16,6 +16,7 @@ from flowgen.core.commands import (
     Checkpoint,
     Command,
     Gather,
+    Graph,
     Invoke,
     Map,
     Now,
@@ -23,6 +24,7 @@ from flowgen.core.commands import (
     Random,
     Schedule,
     Scope,
+    Skip,
     Sleep,
     Start,
     Step,
@@ -34,15 +36,18 @@ from flowgen.core.commands import (
 from flowgen.core.commands.command import CompositeCommand
 from flowgen.core.entries import Entry
 from flowgen.core.facts import RunFacts
-from flowgen.core.semantics import checkpoints, children, joins, schedules, sleeps, steps
+from flowgen.core.semantics import checkpoints, children, graphs, joins, schedules, sleeps, steps
 from flowgen.core.semantics import facts as recorded
 from flowgen.core.semantics.asking import Asking
 from flowgen.errors import DefinitionError
 
-__all__ = ["SKIPPABLE", "Asking", "answer", "ask", "open_composite", "prepare"]
+__all__ = ["SKIPPABLE", "UNKEPT", "Asking", "answer", "ask", "open_composite", "prepare"]
 
 SKIPPABLE = frozenset({"now", "uuid", "random"})
 """Kinds whose recorded outcomes may be left unasked by changed code."""
+
+UNKEPT = frozenset({"skip"})
+"""Kinds that a new segment decides anew, whatever an earlier one kept under the same name."""
 
 
 def ask(leaf: Leaf, asking: Asking) -> None:
@@ -65,7 +70,9 @@ def ask(leaf: Leaf, asking: Asking) -> None:
             schedules.ask(leaf, command, asking)
         case Now() | Uuid() | Random():
             recorded.ask(leaf, command, asking)
-        case Gather() | Map() | Race() | Scope():
+        case Skip():
+            graphs.ask_skip(leaf, command, asking)
+        case Gather() | Map() | Race() | Graph() | Scope():
             raise AssertionError(f"{command.kind} is made from branches")
         case _:
             assert_never(command)
@@ -106,7 +113,9 @@ def answer(leaf: Leaf, entry: Entry) -> Ended:
             return children.answer_start(leaf, command, entry)
         case Now() | Uuid() | Random():
             return recorded.answer(leaf, command, entry)
-        case Gather() | Map() | Race() | Scope():
+        case Skip():
+            return graphs.answer_skip(leaf, entry)
+        case Gather() | Map() | Race() | Graph() | Scope():
             raise AssertionError(f"{command.kind} has no outcome of its own")
         case _:
             assert_never(command)
@@ -121,6 +130,8 @@ def open_composite(command: CompositeCommand[Any]) -> Join:
             return joins.Mapped(command)
         case Race():
             return joins.Raced(command)
+        case Graph():
+            return graphs.Graphed(command)
         case Scope():
             return joins.Scoped(command)
         case _:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from flowgen.core.branches import Ended, Part
@@ -10,10 +10,22 @@ from flowgen.core.commands import Gather, Map, Race, Scope, Winner
 from flowgen.core.failures import failure_from
 from flowgen.errors import OutcomeError
 
-__all__ = ["Gathered", "Mapped", "Raced", "Scoped", "item"]
+__all__ = ["Gathered", "Joining", "Mapped", "Raced", "Scoped", "item"]
 
 
-class _AtOnce:
+class Joining:
+    """What most joins have in common: branches know nothing of each other."""
+
+    __slots__ = ()
+
+    def goes_on(self, position: int) -> bool:
+        return False
+
+    def sight(self, position: int) -> tuple[str, Callable[[], Mapping[str, str | None]]] | None:
+        return None
+
+
+class _AtOnce(Joining):
     """Opens every branch at once."""
 
     __slots__ = ("_parts",)
@@ -87,7 +99,7 @@ class Raced(_AtOnce):
         return self._end
 
 
-class Mapped:
+class Mapped(Joining):
     """All results in order, or the first failure; an item is opened when there is room for it."""
 
     __slots__ = ("_command", "_failed", "_next", "_results", "_room")

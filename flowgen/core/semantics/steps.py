@@ -9,7 +9,7 @@ import attrs
 
 from flowgen.core import codec
 from flowgen.core.branches import Ended, Leaf, Phase
-from flowgen.core.commands import Step, Transaction
+from flowgen.core.commands import Choose, Step, Transaction
 from flowgen.core.decision import FunctionCall, Raised, Result, Returned, TimedOut
 from flowgen.core.entries import Entry, EntryKind, OutcomeKind
 from flowgen.core.facts import RunFacts
@@ -73,9 +73,12 @@ def settle(leaf: Leaf, result: Result, state: CommandState, facts: RunFacts) -> 
         if mistake is not None:
             return final(leaf, mistake, attempt)
         try:
-            text = _encoded(leaf, result.value, command.function.result_type, facts.max_payload)
+            annotation = command.function.result_type
+            text = _encoded(leaf, result.value, annotation, facts.max_payload)
         except CodecError as refused:
             return final(leaf, refused, attempt)
+        if isinstance(result.value, Choose) and not isinstance(codec.decode(text, annotation), Choose):
+            return final(leaf, _unannotated_choice(leaf), attempt)
         return Entry(
             -1, EntryKind.OUTCOME, leaf.key, leaf.fingerprint, OutcomeKind.VALUE, attempt, text, None, None, leaf.named
         )
@@ -86,6 +89,13 @@ def settle(leaf: Leaf, result: Result, state: CommandState, facts: RunFacts) -> 
         return final(leaf, error, attempt, timed_out=isinstance(result, TimedOut))
     text = failure_to_json(failure_from(error))
     return Entry(-1, EntryKind.ATTEMPT, leaf.key, leaf.fingerprint, attempt=attempt, value=text, delay=wait)
+
+
+def _unannotated_choice(leaf: Leaf) -> DefinitionError:
+    return DefinitionError(
+        f"the result of {leaf.key} is a Choose, and its function does not say so: without the annotation -> Choose it "
+        "would be stored as any other value, and choose nothing"
+    )
 
 
 def _encoded(leaf: Leaf, value: object, annotation: Any, limit: int) -> str:

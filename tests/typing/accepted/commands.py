@@ -13,12 +13,15 @@ import flowgen
 from flowgen import (
     Call,
     Checkpoint,
+    Choose,
     Command,
     Context,
     Cron,
     Failure,
     Flow,
     Gather,
+    Graph,
+    GraphResult,
     Invoke,
     Now,
     Random,
@@ -197,6 +200,40 @@ def composites(n: int) -> Flow[None]:
     assert_type((yield from Scope("inner", checkout("o"))), str)
     assert_type((yield from Scope("inner", refunds(1))), float)
     assert_type((yield from Scope("inner", Step(plain, "o"))), int)
+
+
+@task
+def triage(ctx: StepContext) -> Choose:
+    return Choose(reserve, "ship")
+
+
+def has_reserve(done: GraphResult) -> bool:
+    return reserve in done
+
+
+@workflow
+def graphs(ctx: Context[Services]) -> Flow[int]:
+    done = yield from Graph(
+        Step(triage),
+        Step(reserve).opts(after=triage),
+        Step(ship, "o").opts(after=[triage, "reserve"], when=has_reserve, join="any_success"),
+        Step(plain_async, "o").opts(when=lambda done: done[reserve] > 3),
+        Step(plain, "o").opts(name="plain", after=plain_async),
+        Invoke(checkout, "o").opts(after=[plain, refunds]),
+        Sleep(2).opts(name="pause", after="plain", join="all_done"),
+        Scope("refunds", refunds(3)).opts(after=["pause"]),
+    )
+    assert_type(done, GraphResult)
+    assert_type(done[reserve], int)
+    assert_type(done[ship], bytes)
+    assert_type(done[checkout], str)
+    assert_type(done[plain_async], int)
+    assert_type(done[plain], int)
+    assert_type(done["reserve"], Any)
+    assert_type(dict(done.skipped), dict[str, str])
+    assert_type(dict(done.failed), dict[str, Failure])
+    assert_type(list(done), list[str])
+    return done[reserve] if "reserve" in done else 0
 
 
 # calling a definition does what its function does

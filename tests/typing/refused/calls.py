@@ -13,6 +13,7 @@ from flowgen import (
     Context,
     Flow,
     Gather,
+    Graph,
     Invoke,
     Retry,
     RunQuery,
@@ -94,6 +95,11 @@ Unschedule(charge)  # refused
 Gather(charge, ship)  # refused
 Gather(3, Step(charge, "o", 3))  # refused
 Scope(checkout("o"))  # refused
+Graph(charge)  # refused
+Graph([Step(charge, "o", 3)])  # refused
+Graph(Step(charge, "o", 3).opts(after=3))  # refused
+Graph(Step(charge, "o", 3).opts(when="yes"))  # refused
+Graph(Step(charge, "o", 3).opts(join="any"))  # refused
 Scope("inner", charge)  # refused
 charge("o")  # refused
 charge.call("x")  # refused

@@ -20,6 +20,7 @@ from flowgen.core.commands import (
     Command,
     Flow,
     Gather,
+    Graph,
     Invoke,
     Map,
     Now,
@@ -28,6 +29,7 @@ from flowgen.core.commands import (
     RunRef,
     Schedule,
     Scope,
+    Skip,
     Sleep,
     Start,
     Step,
@@ -96,6 +98,8 @@ EVERY: list[Command[Any]] = [
     Scope("inner", Sleep(2)),
     Map(charge, ["o", "p"], limit=2),
     Race(paid=Step(charge, "o"), late=Sleep(2)),
+    Graph(Step(charge, "o"), Sleep(2).opts(after=charge)),
+    Skip("ship", "pack was skipped"),
     Now(),
     Uuid(),
     Random(),
@@ -140,6 +144,9 @@ def test_opts_gives_a_new_command_of_the_same_type_with_the_name(command: Comman
         with pytest.raises(DefinitionError):
             command.opts(name="mine")
         return
+    node = command.opts(after=[charge, "pack"], when=bool, join="all_done")
+    assert (node.options.after, node.options.when, node.options.join) == (("charge", "pack"), bool, "all_done")
+    assert node == command
     named = command.opts(name="mine")
     assert type(named) is type(command)
     assert named.options.name == "mine"
