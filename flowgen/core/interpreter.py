@@ -194,14 +194,17 @@ class Execution:
         entry = Entry(-1, EntryKind.OUTCOME, _CANCELLATION_KEY, None, OutcomeKind.CANCELLATION, value=value)
         return Decision(entries=[entry])
 
-    def close(self) -> None:
-        """Drop the handler. Errors of a handler that refuses to be closed are contained."""
-        if self._driver.root_end is not None:
-            self._driver.untie()
-            return
-        with entered(self.context):
-            self._driver.close()
+    def close(self) -> Sequence[str]:
+        """Drop the handler, and say the warnings that no decision has said.
+
+        Errors of a handler that refuses to be closed are contained.
+        """
+        if self._driver.root_end is None:
+            with entered(self.context):
+                self._driver.close()
         self._driver.untie()
+        unsaid, self._driver.warnings = self._driver.warnings, []
+        return unsaid
 
     @property
     def unwinding(self) -> bool:

@@ -6,6 +6,7 @@ way at any time, so that its history grows in one order. Indexes are given when 
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from datetime import datetime
 from uuid import UUID
@@ -78,6 +79,11 @@ class LiveRun:
 
     def __attrs_post_init__(self) -> None:
         self.run_id = self.claimed.run_id
+
+    def say(self, warnings: Sequence[str], log: logging.Logger) -> None:
+        """Log what is to be told of it."""
+        for warning in warnings:
+            log.warning("%s (%s): %s", self.claimed.name, self.claimed.id or self.run_id, warning)
 
     def claimed_again(self, claimed: ClaimedRun) -> None:
         """Its execution goes on where it waited, under a new claim."""

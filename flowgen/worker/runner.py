@@ -120,8 +120,7 @@ class Runner:
         self._carry_out(run, self.agents.watchdog.drive(run, delivered, now or self.agents.clock.now()))
 
     def _carry_out(self, run: LiveRun, decision: Decision) -> None:
-        for warning in decision.warnings:
-            self.agents.log.warning("%s (%s): %s", run.claimed.name, run.claimed.id or run.run_id, warning)
+        run.say(decision.warnings, self.agents.log)
         for key in decision.aborts:
             running = run.calls.pop(key, None)
             if running is not None:
@@ -298,7 +297,7 @@ class Runner:
             if part.update.due_at is not None:
                 self.agents.wake_at(part.update.due_at)
         else:
-            run.execution.close()
+            run.say(run.execution.close(), self.agents.log)
         if landed == Status.READY or part.update.notify_parent is not None:
             self.agents.poke()
         if part.update.delay is not None:
@@ -389,7 +388,7 @@ class Runner:
         run.gone = True
         for running in run.calls.values():
             self.agents.executor.abort(running, "the lease was lost")
-        run.execution.close()
+        run.say(run.execution.close(), self.agents.log)
 
     def _stop(self, run: LiveRun, action: RunAction) -> None:
         run.stopping = action

@@ -180,9 +180,12 @@ def test_a_pickle_that_is_planted_in_any_payload_runs_nothing(
 
 
 @pytest.mark.bad_input("B16")
+@pytest.mark.parametrize("evict", ["0", "1"], ids=["", "evicted"])
 def test_a_payload_of_more_than_a_mebibyte_is_warned_of_and_one_over_the_limit_never_sent(
-    app: App, flowgen_client: Client, flowgen_worker: Workers, caplog: pytest.LogCaptureFixture
-) -> None:
+    app: App, flowgen_client: Client, flowgen_worker: Workers, caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch, evict: str,
+) -> None:  # fmt: skip
+    monkeypatch.setenv("FLOWGEN_EVICT", evict)
     large = "x" * (2 * SIZE_WARNING)
     said: dict[str, str] = {}
 
