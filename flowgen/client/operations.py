@@ -186,8 +186,15 @@ class Operations:
 
     def resume(self, run_id: RunId) -> Plan[RunRow]:
         """Resume a paused or parked run, and its paused descendants. Raises FlowgenError for one that has ended."""
-        row = yield from self._change(run_id, runs.resume)
-        if row.status in FINAL:
+        ended = False
+
+        def resumed(uuid: UUID) -> Op[RunRow | None]:
+            nonlocal ended
+            row, ended = yield from runs.resume(uuid)
+            return row
+
+        row = yield from self._change(run_id, resumed)
+        if ended:
             hint = "; retry makes a failed run go on" if row.status == Status.FAILED else ""
             _refuse(row, f"it cannot be resumed{hint}")
         return row

@@ -138,21 +138,30 @@ def pause(run_id: UUID, reason: str | None) -> Op[RunRow | None]:
     return (yield from get([run_id])).get(run_id)
 
 
-def resume(run_id: UUID) -> Op[RunRow | None]:
-    """Resume a paused or parked run and its paused descendants; the run afterwards, None when there is none."""
-    yield from _cascade("run_resume", {"run_id": run_id})
-    return (yield from get([run_id])).get(run_id)
+def resume(run_id: UUID) -> Op[tuple[RunRow | None, bool]]:
+    """Resume a paused or parked run and its paused descendants.
+
+    The run afterwards, None when there is none, and whether it had ended before: it may have ended since, too.
+    """
+    live = yield from _cascade("run_resume", {"run_id": run_id})
+    return (yield from get([run_id])).get(run_id), not live
 
 
-def _cascade(statement: str, params: dict[str, Any]) -> Op[None]:
-    """Lock what is there, then act on it in a statement that sees it as it is; again until nothing new is found."""
+def _cascade(statement: str, params: dict[str, Any]) -> Op[bool]:
+    """Lock what is there, then act on it in a statement that sees it as it is; again until nothing new is found.
+
+    Whether the run itself was there, and had not ended.
+    """
+    live = False
     for _ in range(_CASCADE_ROUNDS):
         yield Begin()
         [(among,)] = yield Statement("run_lock", {"run_id": params["run_id"]})
         [(found,)] = yield Statement(statement, params | {"among": arrays.uuids(among or ())})
         yield Commit()
+        live = live or params["run_id"] in (among or ())
         if not found:
-            return
+            break
+    return live
 
 
 def retry(

@@ -130,6 +130,23 @@ def test_a_parked_run_is_resumed_or_accepted_but_not_paused(verbs: Any, run: UUI
     assert store.column(run, "mail") == 1
 
 
+def test_a_run_that_ends_as_soon_as_it_is_resumed_was_resumed(verbs: Any, run: UUID, store: Any, db: Any) -> None:
+    store.park(run, '{"reason":"stuck"}')
+    db.execute("""
+        CREATE FUNCTION public.a_quick_worker() RETURNS trigger LANGUAGE plpgsql AS $$
+        BEGIN
+            UPDATE flowgen.run SET status = 7, due_at = NULL, finished_at = now(), output = '1'
+            WHERE run_id = NEW.run_id;
+            RETURN NULL;
+        END $$;
+        CREATE TRIGGER a_quick_worker AFTER UPDATE ON flowgen.run FOR EACH ROW
+        WHEN (OLD.status = 6 AND NEW.status = 0) EXECUTE FUNCTION public.a_quick_worker()
+    """)
+    assert verbs.resume("x").status is RunStatus.COMPLETED
+    with pytest.raises(FlowgenError, match="is completed: it cannot be resumed"):
+        verbs.resume("x")
+
+
 def test_a_failed_run_is_retried_with_what_it_has(verbs: Any, run: UUID, store: Any, db: Any) -> None:
     store.fail(run)
     db.execute("UPDATE flowgen.run SET recoveries = 3, deadline = now() - interval '1 s'")
