@@ -260,9 +260,10 @@ def test_every_function_names_its_search_path_or_is_fully_qualified() -> None:
 
 
 def test_statements_do_not_depend_on_the_settings_of_a_role(store: Store) -> None:
-    store.sql("CREATE FUNCTION public.now() RETURNS timestamptz LANGUAGE sql AS 'SELECT ''2001-01-01''::timestamptz'")
-    store.sql("CREATE FUNCTION public.width_bucket(uuid, uuid[]) RETURNS int LANGUAGE sql AS 'SELECT 0'")
-    for setting in ("search_path = public, pg_catalog", "DateStyle = 'German'", "TimeZone = 'Asia/Kathmandu'"):
+    store.sql("CREATE SCHEMA wrong")
+    store.sql("CREATE FUNCTION wrong.now() RETURNS timestamptz LANGUAGE sql AS 'SELECT ''2001-01-01''::timestamptz'")
+    store.sql("CREATE FUNCTION wrong.width_bucket(uuid, uuid[]) RETURNS int LANGUAGE sql AS 'SELECT 0'")
+    for setting in ("search_path = wrong, pg_catalog", "DateStyle = 'German'", "TimeZone = 'Asia/Kathmandu'"):
         store.sql(f"SET {setting}")
     store.sql("SET IntervalStyle = 'sql_standard'")
     from flowgen.postgres.rows import RunAction
