@@ -10,6 +10,7 @@ import pytest
 from flowgen import App, Cancelled, Checkpoint, Context, Divergence, Flow, Now, Retry, RunCancelled, Sleep, Step, Uuid
 from flowgen.client.sync import Client
 from flowgen.core import driver, interpreter
+from flowgen.failpoints import evicting
 from flowgen.testing import drive, replay
 from flowgen.testing.workers import Workers
 from flowgen.worker import watchdog
@@ -94,7 +95,7 @@ def test_an_error_that_the_handler_catches_is_the_same_on_every_replay(
     said = flowgen_client.start(catches).result(timeout=20)
     assert said == "StepFailed: boom failed after 1 attempt: ValueError: boom"
     assert set(seen) == {said}
-    assert len(seen) == 3
+    assert len(seen) == 3 or (evicting() and len(seen) > 3)
 
 
 @pytest.mark.bad_input("B27")

@@ -41,6 +41,7 @@ from flowgen import (
 )
 from flowgen.client.queries import RunQuery
 from flowgen.client.sync import Client
+from flowgen.failpoints import evicting
 from flowgen.testing import replay
 from flowgen.testing.clock import Clock
 from flowgen.testing.workers import Workers
@@ -247,7 +248,7 @@ def test_a_secret_stands_nowhere_in_the_database_or_the_logs(
     assert replay(story, client.trace("one")) == RESULT
     assert where(db, SECRET) == []
     assert SECRET not in caplog.text
-    assert ("was recorded with other arguments than Step(...) has now, at" in caplog.text) is evict
+    assert ("was recorded with other arguments than Step(...) has now, at" in caplog.text) is evicting()
     assert "its progress cannot be stored: CodecError" in caplog.text
 
 

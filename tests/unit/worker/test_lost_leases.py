@@ -11,6 +11,7 @@ import pytest
 from flowgen import Checkpoint, Context, Flow, Gather, Invoke, Now, Retry, Sleep, Step, StepInterrupted, Transaction
 from flowgen.core.definitions import DefinitionOptions, Task, Workflow
 from flowgen.core.states import Status
+from flowgen.failpoints import evicting
 from flowgen.testing.simulation.choices import Choices
 from flowgen.testing.simulation.plan import Plan
 from flowgen.testing.simulation.requests import Request, lost_connection
@@ -95,6 +96,7 @@ def lose_the_answer(world: World, name: str) -> None:
     worker.loop.run(lambda: asked.fail(lost_connection()))
 
 
+@pytest.mark.skipif(evicting(), reason="the story is of a run that goes on in one claim")
 @pytest.mark.parametrize(("flow", "late"), [(of_a_child_with_an_id, ""), (of_a_transaction, "flush")])
 def test_nobody_waits_for_a_part_that_the_lost_session_had_on_its_way(flow: Any, late: str) -> None:
     world = world_of(flow)
@@ -150,6 +152,7 @@ def test_a_run_that_was_claimed_unheard_is_given_back_though_the_epoch_moves_on(
     world.close()
 
 
+@pytest.mark.skipif(evicting(), reason="the story is of a run that goes on in one claim")
 def test_a_run_that_was_claimed_unheard_is_given_back_though_its_hang_up_is_not_known_yet() -> None:
     world = world_of(of_a_sleep)
     worker = world.workers[0]
