@@ -19,8 +19,8 @@ def app() -> flowgen.App:
 
 
 @pytest.fixture
-def db(flowgen_database: str) -> Iterator[psycopg.Connection[Any]]:
-    with psycopg.connect(flowgen_database, autocommit=True) as conn:
+def db(direct_database: str) -> Iterator[psycopg.Connection[Any]]:
+    with psycopg.connect(direct_database, autocommit=True) as conn:
         yield conn
 
 

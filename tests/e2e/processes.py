@@ -36,6 +36,10 @@ def gate(name, seconds=60):
 
 """
 
+POOLED = """
+Settings.__init__.__kwdefaults__["pooler"] = True
+"""
+"""What tests/conftest.py does for workers of its own process."""
 QUICK = "Settings(lease=2, poll=0.1, grace=10)"
 END = """
 if __name__ == "__main__":
@@ -101,7 +105,7 @@ class Program:
 
     def write(self, source: str, *, settings: str = QUICK, more: str = "", main: bool = True) -> None:
         """`more` are further arguments of `flowgen.run`; without `main` the source runs it by itself."""
-        text = PRELUDE + source
+        text = PRELUDE + (POOLED if os.environ.get("FLOWGEN_TEST_POOLER") else "") + source
         if main:
             text += END.format(settings=settings, more=f", {more}" if more else "")
         (self.folder / "program.py").write_text(text)

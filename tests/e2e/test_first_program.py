@@ -49,6 +49,8 @@ def folder(tmp_path: Path) -> Path:
 
 def python(folder: Path, url: str, file: str) -> subprocess.Popen[str]:
     environ = {key: value for key, value in os.environ.items() if not key.startswith(("FLOWGEN_", "PYTEST_"))}
+    if os.environ.get("FLOWGEN_TEST_POOLER"):
+        environ["FLOWGEN_POOLER"] = "1"
     return subprocess.Popen(
         [sys.executable, "-W", "error", file],
         cwd=folder,

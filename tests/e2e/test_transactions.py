@@ -215,7 +215,7 @@ def test_a_connection_that_is_terminated_is_no_attempt_of_the_function(
         tries.append(1)
         conn.execute("insert into ledger values ('once')")
         if len(tries) == 1:
-            db.execute("select pg_terminate_backend(%s)", (conn.info.backend_pid,))
+            db.execute("select pg_terminate_backend(%s)", conn.execute("select pg_backend_pid()").fetchone())
             conn.execute("select 1")
         return len(tries)
 

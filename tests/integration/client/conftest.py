@@ -82,8 +82,8 @@ def verbs(request: pytest.FixtureRequest, flowgen_database: str, app: flowgen.Ap
 
 
 @pytest.fixture
-def db(flowgen_database: str) -> Iterator[psycopg.Connection[Any]]:
-    with psycopg.connect(flowgen_database, autocommit=True) as conn:
+def db(direct_database: str) -> Iterator[psycopg.Connection[Any]]:
+    with psycopg.connect(direct_database, autocommit=True) as conn:
         yield conn
 
 

@@ -328,7 +328,7 @@ def test_an_idle_worker_is_told_after_a_start_and_a_busy_one_is_not(
 
 
 def test_a_start_sees_a_run_that_commits_while_it_waits_and_one_statement_would_not(
-    flowgen_database: str, checkout: Checkout
+    flowgen_database: str, direct_database: str, checkout: Checkout
 ) -> None:
     """Two starters of one id: the second waits for the first; the snapshot of its statement is older than the run."""
     uuid = uuid_of_id("flowgen", "twice")
@@ -358,7 +358,7 @@ def test_a_start_sees_a_run_that_commits_while_it_waits_and_one_statement_would_
         waiting = [threading.Thread(target=start), threading.Thread(target=start_in_one_statement)]
         for thread in waiting:
             thread.start()
-        with psycopg.connect(flowgen_database, autocommit=True) as watcher:
+        with psycopg.connect(direct_database, autocommit=True) as watcher:
             blocked = (
                 "select count(*) from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'"
             )
