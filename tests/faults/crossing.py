@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from datetime import timedelta
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -276,7 +277,7 @@ class Rounds:
         self.pool = pool
         self.pair = [store.connect(), store.connect()]
         self.holder = store.connect(autocommit=False)
-        self.ours, self.taker = store.register("job"), store.register("job")
+        self.ours, self.taker = (store.register("job", lease=timedelta(hours=1)) for _ in range(2))
 
     def play(self, pair: tuple[str, str], queue: str, *, held: str | None) -> None:
         dead = self.store.register("job")

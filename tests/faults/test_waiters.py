@@ -59,6 +59,7 @@ def test_a_thousand_waiters_share_a_question(app: App, flowgen_database: str, db
 
 
 @pytest.mark.nightly
+@pytest.mark.timeout(600)
 @pytest.mark.fault("F75")
 def test_ten_thousand_waiters_share_a_question(
     app: App, flowgen_database: str, db: Db, flowgen_worker: Workers
