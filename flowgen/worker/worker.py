@@ -24,6 +24,7 @@ from flowgen.postgres import claims, database, inbox, notifications, workers
 from flowgen.postgres.rows import Session
 from flowgen.worker.adoption import Adoption
 from flowgen.worker.attacher import Attacher
+from flowgen.worker.canceller import Canceller
 from flowgen.worker.claimer import Claimer
 from flowgen.worker.clock import DatabaseClock, monotonic
 from flowgen.worker.committer import Committer
@@ -91,7 +92,6 @@ class Worker:
         self._forced: asyncio.Event | None = None
         self._stop_asked = False
         self.runner: Runner | None = None
-        self._cancelling: set[asyncio.Task[None]] = set()
         self.ready = False
         """Registered and claiming."""
 
@@ -165,6 +165,7 @@ class Worker:
         executor = Executor(loop, threads=self._threads, tasks=self._tasks, interrupted=self.stop)
         flush = self._link("flush")
         self._watchdog = Watchdog(_log, loop)
+        self._canceller = Canceller(loop, control, holder, self._notified)
         agents = Agents(
             loop=loop,
             settings=self.settings,
@@ -173,7 +174,7 @@ class Worker:
             timers=Timers(clock, loop),
             executor=executor,
             watchdog=self._watchdog,
-            cancel_runs=self._cancel_runs,
+            cancel_runs=self._canceller.submit,
             poke=self._poke,
             wake_at=self._wake_at,
         )
@@ -218,6 +219,7 @@ class Worker:
             runner.serve(),
             self._attacher.serve(),
             self._dialler.serve(),
+            self._canceller.serve(),
             self._claimer.serve(),
             self._janitor.serve(),
             self._scheduler.serve(),
@@ -306,29 +308,6 @@ class Worker:
             self._loop.call_soon_threadsafe(call)
         except RuntimeError:  # the loop has ended while the heartbeat was still waiting
             pass
-
-    def _cancel_runs(self, parent: UUID, children: Sequence[UUID], reason: str, then: Callable[[], None]) -> None:
-        """Cancel child runs durably, then call back."""
-
-        async def cancel() -> None:
-            failures = 0
-            again = 2
-            while again:
-                try:
-                    changed = await self._control.call(claims.cancel_runs(children, reason, parent=parent))
-                    again = again - 1 if not changed else 2
-                except DatabaseError as error:
-                    if not error.transient:
-                        raise
-                    failures += 1
-                    await asyncio.sleep(backoff(failures))
-            then()
-            self._notified()
-
-        assert self._loop is not None
-        task = self._loop.create_task(cancel())
-        self._cancelling.add(task)
-        task.add_done_callback(self._cancelling.discard)
 
     # leases
 

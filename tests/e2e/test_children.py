@@ -8,17 +8,20 @@ from typing import Any
 import psycopg
 import pytest
 
+import flowgen
 from flowgen import (
     App,
     Cancelled,
     ChildCancelled,
     ChildFailed,
     ChildTimedOut,
+    DatabaseError,
     Flow,
     Gather,
     Invoke,
     Retry,
     RunFailed,
+    Settings,
     Sleep,
     Start,
     Step,
@@ -27,7 +30,7 @@ from flowgen import (
 )
 from flowgen.client.queries import RunQuery
 from flowgen.client.sync import Client
-from flowgen.testing.workers import Workers
+from flowgen.testing.workers import QUICK, Workers
 from flowgen.worker.claimer import LIVE
 from tests.waiting import eventually
 
@@ -129,6 +132,28 @@ def test_a_child_that_ends_while_another_is_cancelled_is_not_overlooked(
     eventually(lambda: refusals() > before + 1)
     db.execute("delete from refused")
     assert run.result(timeout=10) == ["over", "the last"]
+
+
+def test_a_cancel_that_the_database_never_takes_ends_the_worker_with_its_error(
+    app: App, flowgen_client: Client, flowgen_database: str, db: psycopg.Connection[Any]
+) -> None:
+    db.execute(REFUSED_CANCEL.replace("40P01", "P0001").replace("not now", "not ever"))
+
+    @app.workflow
+    def loser() -> Flow[None]:
+        yield Sleep(hours=1)
+
+    @app.workflow
+    def parent() -> Flow[None]:
+        yield Invoke(loser).opts(timeout=0.2)
+
+    flowgen_client.start(parent)
+    settings = Settings(**QUICK)
+    with (
+        pytest.raises(DatabaseError, match="not ever"),
+        flowgen.worker(flowgen_database, app=app, settings=settings) as worker,
+    ):
+        assert worker.join(20)
 
 
 @pytest.mark.parametrize("how", ["fail", "cancel", "time out"])

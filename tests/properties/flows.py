@@ -107,7 +107,7 @@ def race() -> Flow[str]:
 
 def of_losers() -> Flow[str]:
     """A child ends while the loser of the branch beside it is being cancelled."""
-    found = yield from Gather(race(), Invoke(FAILING), return_exceptions=True)
+    found = yield from Gather(race(), race(), Invoke(FAILING), return_exceptions=True)
     return f"{len(found)} branches"
 
 

@@ -16,7 +16,7 @@ from typing import Any, cast
 
 from flowgen.testing.simulation.witness import Violated
 
-__all__ = ["Handle", "Loop"]
+__all__ = ["Handle", "Hidden", "Loop"]
 
 
 class Handle:
@@ -34,10 +34,25 @@ class Handle:
         self.cancelled = True
 
 
+class Hidden:
+    """A block for which there is no running loop, as for handlers in a real worker."""
+
+    def __init__(self) -> None:
+        self._before: list[asyncio.AbstractEventLoop | None] = []
+
+    def __enter__(self) -> None:
+        self._before.append(events._get_running_loop())  # noqa: SLF001
+        events._set_running_loop(None)  # noqa: SLF001
+
+    def __exit__(self, *_: object) -> None:
+        events._set_running_loop(self._before.pop())  # noqa: SLF001
+
+
 class Loop:
     """Just what tasks and futures ask of a loop."""
 
     def __init__(self) -> None:
+        self.hidden = Hidden()
         self._ready: deque[Handle] = deque()
         self._tasks: set[asyncio.Task[Any]] = set()
         self.pauses: list[Handle] = []

@@ -1,29 +1,27 @@
 """One virtual worker: the agents of `flowgen.worker` that decide and commit, as they are, on a loop that never waits.
 
-Real are the runner with its live runs, cache and adoption, the committer, the attacher, the transactor and the session
-that fences them. Stood in for are those that only wait or look: threads, timers, the heartbeat, the claimer's and the
-janitor's polls; the world does what they would do when the schedule comes to it. The invariant: whatever this worker
-wants from the store or from a function stands in `requests`, `executor.jobs` or `loop.pauses`.
+Real are the runner with its live runs, cache and adoption, the committer, the attacher, the canceller, the transactor
+and the session that fences them. Stood in for are those that only wait or look: threads, timers, the heartbeat, the
+claimer's and the janitor's polls; the world does what they would do when the schedule comes to it. The invariant:
+whatever this worker wants from the store or from a function stands in `requests`, `executor.jobs` or `loop.pauses`.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from datetime import datetime
 from functools import partial
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, cast
-from uuid import UUID
 
 import attrs
 
 from flowgen.core.decision import Decision
 from flowgen.core.entries import Entry
 from flowgen.errors import DatabaseError
-from flowgen.postgres import claims
 from flowgen.postgres.rows import Claimed, ClaimedRun, Owned, Session
 from flowgen.testing.simulation.connection import Dialler, Statements
 from flowgen.testing.simulation.loop import Loop
@@ -31,6 +29,7 @@ from flowgen.testing.simulation.requests import Link, Request
 from flowgen.testing.simulation.threads import Clock, Executor, Timers
 from flowgen.worker.adoption import Adoption
 from flowgen.worker.attacher import Attacher
+from flowgen.worker.canceller import Canceller
 from flowgen.worker.claimer import Claimer
 from flowgen.worker.committer import Committer
 from flowgen.worker.executor import RunningCall
@@ -51,7 +50,6 @@ UNMADE: Any = object()
 
 _LOG = logging.Logger("flowgen.simulation")
 _LOG.disabled = True
-_MANY: AbstractContextManager[None] = nullcontext()
 
 
 def _nothing(*_: object) -> None:
@@ -99,6 +97,7 @@ class Worker:
 
     def _assemble(self, clock: Any) -> None:
         plan, link, executor = self.world.plan, cast(Any, self.link), cast(Any, self.executor)
+        self._canceller = Canceller(cast(Any, self.loop), link, self.holder, _nothing)
         agents = Agents(
             loop=cast(Any, self.loop),
             settings=self.world.settings,
@@ -107,7 +106,7 @@ class Worker:
             timers=cast(Any, self.timers),
             executor=executor,
             watchdog=cast(Any, self),
-            cancel_runs=self._cancel_runs,
+            cancel_runs=self._canceller.submit,
             poke=_nothing,
             wake_at=_nothing,
         )
@@ -134,11 +133,12 @@ class Worker:
     def _begin(self) -> None:
         self.loop.agent(self.committer.serve())
         self.loop.agent(self._attacher.serve())
+        self.loop.agent(self._canceller.serve())
 
     # in the place of the watchdog
 
     def many(self) -> AbstractContextManager[None]:
-        return _MANY
+        return self.loop.hidden
 
     def drive(self, run: LiveRun, delivered: Sequence[Entry], now: datetime) -> Decision:
         """`Execution.advance`, and the witness looks on."""
@@ -147,7 +147,8 @@ class Worker:
             world.witness.delivered(run, delivered)
         if execution.facts.services is UNMADE:
             execution.facts.services = world.plan.services()
-        decision = execution.advance(now, delivered)
+        with self.many():
+            decision = execution.advance(now, delivered)
         if decision.children:
             world.calling.children_of(run, decision)
         if execution.waiting.leaves:
@@ -211,19 +212,6 @@ class Worker:
 
     def not_heard(self, error: BaseException) -> None:
         self.hearing = False
-
-    def _cancel_runs(self, parent: UUID, children: Sequence[UUID], reason: str, then: Callable[[], None]) -> None:
-        async def cancel() -> None:
-            again = 2
-            while again:
-                try:
-                    changed = await self.link.call(claims.cancel_runs(children, reason, parent=parent))
-                    again = again - 1 if not changed else 2
-                except DatabaseError:
-                    await asyncio.sleep(1)
-            then()
-
-        self.loop.agent(cancel())
 
     # its end
 
