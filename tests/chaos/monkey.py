@@ -182,7 +182,9 @@ class Monkey:
         """SIGTERM to one unit after the other; each comes back with the other version of the code."""
         self._note(fault, anchor)
         for unit in self._fleet.units:
-            self.tend(time.monotonic() + 5, lambda unit=unit: unit.process is not None and bool(self._fleet.whos(unit)))
+            self.tend(
+                time.monotonic() + GRACE, lambda unit=unit: unit.process is not None and bool(self._fleet.whos(unit))
+            )
             if unit.process is None:
                 continue
             process, since = unit.process, time.monotonic()
@@ -196,7 +198,7 @@ class Monkey:
                 process.wait()
             self.spans += [Span("term", since, since + took, who) for who in whos]
             self._fleet.again(unit, 3 - unit.code)
-            self.tend(time.monotonic() + 10, lambda unit=unit: bool(self._fleet.whos(unit)))
+            self.tend(time.monotonic() + GRACE, lambda unit=unit: bool(self._fleet.whos(unit)))
 
     # the end
 
