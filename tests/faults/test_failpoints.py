@@ -131,6 +131,7 @@ def test_a_crash_inside_of_a_recovery_is_recovered_from(all_of: Callable[[Sequen
 def test_every_crash_inside_of_every_recovery_is_recovered_from(
     all_of: Callable[[Sequence[Case]], list[Case]],
 ) -> None:
+    """More than a thousand cases, each of about a second of a core."""
     judged(all_of([case for case in pairs() if may_follow(case)]))
 
 
