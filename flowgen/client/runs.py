@@ -285,7 +285,7 @@ class HistoryItem:
     path: str
     """The command's key inside the run: scope and branch path, and its name; empty for facts about the run."""
     kind: str
-    """outcome, attempt, started, armed, child, checkpoint or set_aside."""
+    """outcome, attempt, started, armed, child, checkpoint, set_aside, or ending: what is undone since."""
     command: str | None
     """The kind of the command: step, sleep, invoke, ..."""
     outcome: str | None

@@ -60,4 +60,6 @@ def opened_entries(seal: Seal | None, entries: Iterable[Entry]) -> tuple[Entry, 
 def _opened_error(opened: Callable[[str | None], str | None], seal: Seal, status: int, error: str | None) -> str | None:
     if error is not None and status == Status.PARKED:
         return seal.open_reason(error)
+    if error is not None and status == Status.CANCELLED:
+        return seal.open_cancellation(error)
     return opened(error)

@@ -172,6 +172,8 @@ class Branch:
     last_failed: tuple[int, ...] = ()
     """Indexes of the entries of the outcomes that failed last, as far as nothing was answered after."""
     authored: bool = True
+    undoes: bool = False
+    """It undoes what succeeded elsewhere: nothing cancels it."""
     scopes: list[Opened] = attrs.field(factory=list)
     """Inline definitions that are open, innermost last; the first is the branch's own. A single command needs none."""
 

@@ -7,12 +7,12 @@ from typing import Any
 from flowgen.core import semantics
 from flowgen.core.branches import Branch, Composite, Names, Part
 from flowgen.core.commands import Command
-from flowgen.core.commands.command import CompositeCommand
+from flowgen.core.commands.command import CompositeCommand, out_of_graph
 from flowgen.core.frames import dispose, is_unstarted
 from flowgen.core.mistakes import no_flow
 from flowgen.errors import DefinitionError
 
-__all__ = ["compose", "opened"]
+__all__ = ["compose", "misplaced", "opened"]
 
 
 def compose(branch: Branch, command: CompositeCommand[Any], names: Names) -> Composite:
@@ -30,6 +30,12 @@ def compose(branch: Branch, command: CompositeCommand[Any], names: Names) -> Com
         dispose(command)
         raise
     return Composite(command, join, branch, key, names.authored and command.options.name is not None)
+
+
+def misplaced(command: Command[Any]) -> DefinitionError:
+    """The error for a command with options of a node of a Graph that is none; the flows inside of it are closed."""
+    dispose(command)
+    return out_of_graph(command)
 
 
 def opened(composite: Composite, part: Part) -> Branch:

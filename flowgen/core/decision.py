@@ -107,6 +107,8 @@ class Failed:
 @attrs.frozen
 class Cancelled:
     reason: str | None = None
+    not_undone: Sequence[Mapping[str, Any]] = ()
+    """What could not be undone: key and failure of each."""
 
 
 @attrs.frozen

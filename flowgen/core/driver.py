@@ -6,38 +6,34 @@ only by a delivered outcome, by the end of its composite or by a cancellation: i
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Any
 
 from flowgen.core import semantics
 from flowgen.core.branches import Branch, Composite, Ended, Leaf, Opened
+from flowgen.core.closing import close_branch, swallowed, untie
 from flowgen.core.commands import Command
-from flowgen.core.commands.command import CompositeCommand, out_of_graph
-from flowgen.core.composing import compose, opened
+from flowgen.core.commands.command import CompositeCommand
+from flowgen.core.composing import compose, misplaced, opened
 from flowgen.core.context import RunFacts, View
 from flowgen.core.entries import Entry, OutcomeKind
-from flowgen.core.frames import FlowObject, close_flow, dispose, location
+from flowgen.core.frames import FlowObject, dispose, location
 from flowgen.core.history import History
 from flowgen.core.mistakes import explained, no_command
 from flowgen.core.recorded import Recorded
+from flowgen.core.sagas import Ledger, Undo
 from flowgen.core.scopes import innermost, reopened
 from flowgen.errors import Cancelled, CodecError, DefinitionError, StepInterrupted
 
-__all__ = ["MAX_CLEANUPS", "Driver"]
-
-MAX_CLEANUPS: Final = 1000
-"""Commands that a branch may yield after Cancelled was thrown in; then it is closed as one that swallowed it."""
-
-
-def _nothing() -> None:
-    pass
+__all__ = ["Driver"]
 
 
 class Driver:
     """The tree of branches of one run."""
 
     __slots__ = (
-        "_driving", "_facts", "_history", "_prologue_scopes", "_recorded", "_root", "_segment", "_yielded",
-        "cancel_reason", "cut", "failed", "fresh", "interrupted", "leaves", "prologue", "root_end", "view", "warnings",
+        "_driving", "_facts", "_held", "_history", "_prologue_scopes", "_recorded", "_root", "_segment", "_undo",
+        "_yielded", "cancel_reason", "cut", "failed", "fresh", "interrupted", "leaves", "ledger", "prologue",
+        "root_end", "view", "warnings",
     )  # fmt: skip
 
     def __init__(
@@ -58,6 +54,8 @@ class Driver:
         self.cut: list[Leaf] = []
         """The leaves that were cut off since the interpreter looked."""
         self.warnings: list[str] = []
+        self.ledger = Ledger()
+        """What is undone when the run fails."""
         self._facts = facts
         self._history = history
         self._recorded = Recorded(history, facts, determinism)
@@ -65,6 +63,8 @@ class Driver:
         self._prologue_scopes: list[Opened] = []
         self._segment: list[Entry] = []
         self._root: Branch | None = None
+        self._undo: Branch | None = None
+        self._held: list[tuple[Composite | None, Undo]] = []
         self._driving: Branch | None = None
         view.checkpoint_was_read = self._checkpoint_was_read
 
@@ -72,8 +72,8 @@ class Driver:
 
     @property
     def last_failed(self) -> tuple[int, ...]:
-        """Indexes of the entries of the failures that were last in their branches when the handler ended."""
-        return self._root.last_failed if self._root is not None else ()
+        """Indexes of what a retry sets aside: the failures that were last in their branches, and what was undone."""
+        return tuple(index for each in (self._root, self._undo) if each is not None for index in each.last_failed)
 
     @property
     def cancelled(self) -> bool:
@@ -85,6 +85,11 @@ class Driver:
         """Whether the run goes on only when every command that it waits for has its outcome."""
         waiting = self._root.waiting if self._root is not None else None
         return isinstance(waiting, Composite) and waiting.plain and waiting.join.needs_all
+
+    @property
+    def undone(self) -> bool:
+        """Whether everything was undone, as far as it could be, since `undo`."""
+        return self._undo is not None and self._undo.end is not None
 
     def is_dead(self, key: str) -> bool:
         """Whether the command of this key was cut off with its branch."""
@@ -106,7 +111,8 @@ class Driver:
         """Deliver an outcome; `before` are the other entries of its command. Raises Divergence and CodecError."""
         leaf = self.leaves.get(entry.key)
         if leaf is None:
-            self._recorded.unasked(entry, self.leaves.values(), ended=self.root_end is not None)
+            if not (self.ledger.awaited and self.arrived(entry, before)):
+                self._recorded.unasked(entry, self.leaves.values(), ended=self.root_end is not None)
             return
         if entry.fingerprint != leaf.fingerprint:
             self._warn(self._recorded.check(leaf, entry))
@@ -124,7 +130,9 @@ class Driver:
     def noted(self, entry: Entry) -> Leaf | None:
         """The leaf that an entry without an outcome belongs to; None when nobody waits. Raises Divergence."""
         leaf = self.leaves.get(entry.key)
-        if leaf is not None and entry.fingerprint is not None and entry.fingerprint != leaf.fingerprint:
+        if leaf is None:
+            self.arrived(entry)
+        elif entry.fingerprint is not None and entry.fingerprint != leaf.fingerprint:
             self._recorded.check_kind(leaf, entry)
         return leaf
 
@@ -138,6 +146,7 @@ class Driver:
         leaf = self.leaves.pop(entry.key)
         branch = leaf.branch
         self._recorded.close_segment(self._segment, self.prologue)
+        self.ledger.close_segment(self.prologue)
         for each in self._segment:
             self.view.results.pop(each.key, None)
             self.failed.pop(each.key, None)
@@ -152,6 +161,14 @@ class Driver:
         assert self._root is not None
         self._cancel(self._root)
 
+    def undo(self, since: int) -> None:
+        """The run has failed or was cancelled, says the entry `since`: close its handler, and undo what stands."""
+        root = self._root
+        if root is not None and root.end is None:
+            self.cut_all()
+            root.end = self.root_end = Ended()
+        self._begin_undo(None, Undo("", since=since))
+
     def cut_all(self) -> None:
         """Nothing is waited for any more: the run is over, whatever its handler would do."""
         for leaf in list(self.leaves.values()):
@@ -161,31 +178,20 @@ class Driver:
     def close(self) -> None:
         """Close every flow; one that cannot be closed is left behind."""
         # What finally blocks do now is no part of the run.
-        self.view.replaying = True
-        if self._root is not None and self._root.end is None:
-            self._close(self._root)
+        replaying, self.view.replaying = self.view.replaying, True
+        for branch in (self._root, self._undo):
+            if branch is not None and branch.end is None:
+                self.warnings.extend(close_branch(branch))
+        self.view.replaying = replaying
 
     def untie(self) -> None:
-        """Nothing is asked any more: what knows each other here goes at once, not when the collector finds it."""
-        self._root = self._driving = None
-        for leaf in self.leaves.values():
-            branch: Branch | None = leaf.branch
-            while branch is not None:
-                branch.waiting = None
-                composite, branch.parent = branch.parent, None
-                branch = composite.branch if composite is not None else None
+        """Nothing is asked any more."""
+        self._root = self._undo = self._driving = None
+        untie(self.leaves.values())
         self.leaves.clear()
         self.fresh.clear()
         self.failed.clear()
-        self.view.checkpoint_was_read = _nothing
-
-    def _close(self, branch: Branch) -> None:
-        if isinstance(branch.waiting, Composite):
-            for child in branch.waiting.children.values():
-                self._close(child)
-            dispose(branch.waiting.command)
-        if branch.flow is not None and branch.end is None and not close_flow(branch.flow):
-            self.warnings.append(f"a handler swallows GeneratorExit at {location(branch.flow)} and cannot be closed")
+        self.view.checkpoint_was_read = lambda: None
 
     # outcomes and branches
 
@@ -199,8 +205,12 @@ class Driver:
         except CodecError:
             self._recorded.refused = entry
             raise
+        if self.ledger.open:
+            self.ledger.note_undoing(entry.key, (*before, entry.index))
         if end.error is None:
             leaf.branch.last_failed = ()
+            if leaf.command.compensate is not None:
+                self.ledger.note(leaf, entry, before)
         else:
             leaf.branch.last_failed = (*before, entry.index)
             self.failed[leaf.key] = leaf, leaf.branch.last_failed
@@ -234,9 +244,8 @@ class Driver:
             except BaseException as error:
                 answer, end = None, Ended(error=explained(error))
             else:
-                if branch.cancelled and self._swallows(branch):
-                    dispose(yielded)
-                    close_flow(flow)
+                if branch.cancelled and (warning := swallowed(branch, yielded)):
+                    self.warnings.append(warning)
                     end = Ended(error=Cancelled(self.cancel_reason))
                     break
                 answer = self._place(branch, yielded)
@@ -245,16 +254,6 @@ class Driver:
                     return
         self._driving = outer
         self._ended(branch, end)
-
-    def _swallows(self, branch: Branch) -> bool:
-        branch.cleanups += 1
-        if branch.cleanups <= MAX_CLEANUPS:
-            return False
-        self.warnings.append(
-            f"a handler went on for {MAX_CLEANUPS} commands after Cancelled was thrown in, at {location(branch.flow)}: "
-            "it swallows Cancelled, and was closed. Let it pass: use except Exception, or raise again"
-        )
-        return True
 
     # commands
 
@@ -266,14 +265,16 @@ class Driver:
             if self._yielded is not None and branch.flow is not None and not self.view.replaying:
                 self._yielded.append(yielded)
             if (options := yielded.options).after or options.when or options.join:
-                dispose(yielded)
-                raise out_of_graph(yielded)
+                raise misplaced(yielded)
             names = innermost(branch)
             if isinstance(yielded, CompositeCommand):
                 composite = compose(branch, yielded, names)
             else:
                 composite = None
-                text = self._prepared(branch, yielded) if yielded.stores else None
+                text = None
+                if yielded.stores:
+                    there = {"in_branch": branch is not self._root, "cancelled": self.cancelled}
+                    text = semantics.prepare(yielded, self._facts, prologue=self.prologue, **there)
                 named = yielded.options.name is not None and names.authored
                 leaf = Leaf(names.key(yielded), yielded, branch, yielded.fingerprint(), named, text)
         except (DefinitionError, CodecError, TypeError) as error:
@@ -291,12 +292,6 @@ class Driver:
         self.fresh.append(leaf)
         branch.waiting = leaf
         return None
-
-    def _prepared(self, branch: Branch, command: Command[Any]) -> str | None:
-        in_branch = branch is not self._root
-        return semantics.prepare(
-            command, self._facts, in_branch=in_branch, prologue=self.prologue, cancelled=self.cancelled
-        )
 
     def _checkpoint_was_read(self) -> None:
         # A branch may look, but where it stands says nothing of the handler's own place.
@@ -343,21 +338,26 @@ class Driver:
         if branch.cancelled and end.error is None:
             end = Ended(error=Cancelled(self.cancel_reason))
         branch.end = end
+        if branch.undoes and isinstance(undo := branch.scopes[0].names, Undo):
+            branch.last_failed = undo.forgotten
         composite = branch.parent
         if composite is None:
-            self.root_end = end
+            if branch is self._root:
+                self.root_end = end
             return
         del composite.children[branch.position]
         if branch.last_failed and not composite.join.goes_on(branch.position):
             composite.failed += branch.last_failed
-        if not composite.decided:
+        if not (composite.decided or branch.undoes):
             composite.decided = composite.join.ended(branch.position, end)
             if not composite.filling:
                 if composite.decided:
                     self._cancel_children(composite)
                 else:
                     self._fill(composite)
-        if not composite.children and not composite.filling and composite.branch.waiting is composite:
+        if composite.command.undoes and end.error is not None and not branch.undoes:
+            self._begin_undo(composite, Undo(f"{composite.key}/", within=branch, error=end.error))
+        elif not composite.children and not composite.filling and composite.branch.waiting is composite:
             composite.branch.waiting = None
             self._resume(composite.branch, self._joined(composite))
 
@@ -376,7 +376,7 @@ class Driver:
             self._cancel(child)
 
     def _cancel(self, branch: Branch) -> None:
-        if branch.end is not None or branch.cancelled:
+        if branch.end is not None or branch.cancelled or branch.undoes:
             return
         branch.cancelled = True
         waiting = branch.waiting
@@ -392,4 +392,29 @@ class Driver:
     def _cut_leaf(self, leaf: Leaf) -> None:
         del self.leaves[leaf.key]
         self._recorded.dead.add(leaf.key)
+        if leaf.command.compensate is not None:
+            self.ledger.cut(leaf, self._history.ordered)
         self.cut.append(leaf)
+
+    # what is undone
+
+    def _begin_undo(self, composite: Composite | None, undo: Undo) -> None:
+        """Undo what succeeded, as soon as all of that is known; then `composite` goes on, which is None for the run."""
+        if self.ledger.awaits(undo.within):
+            self._held.append((composite, undo))
+            return
+        branch = self.ledger.branch(undo, composite)
+        if composite is None:
+            self._undo = branch
+        else:
+            composite.children[1] = branch
+        self._drive(branch, Ended())
+
+    def arrived(self, entry: Entry, before: tuple[int, ...] = ()) -> bool:
+        """An entry of a command without a leaf; whether somebody waits for it to be able to undo."""
+        if not self.ledger.arrived(entry, before):
+            return False
+        held, self._held = self._held, []
+        for composite, undo in held:
+            self._begin_undo(composite, undo)
+        return True

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 from uuid import UUID
 
 import attrs
+from typing_extensions import TypeIs
 
 from flowgen.core import codec
 from flowgen.core.branches import Ended
@@ -16,13 +17,23 @@ from flowgen.core.decision import Cancelled, Completed, Decision, Failed, Finish
 from flowgen.core.definitions import Definition
 from flowgen.core.driver import Driver
 from flowgen.core.entries import Entry, EntryKind, Message, MessageKind
-from flowgen.core.failures import failure_from
+from flowgen.core.failures import failure_from, failure_from_json, failure_to_json
 from flowgen.core.history import set_aside_value
 from flowgen.core.retry import next_wait
 from flowgen.core.semantics.steps import is_permanent
 from flowgen.errors import CodecError, Failure, OutcomeError, StepFailed
 
-__all__ = ["Ending", "finished", "obey", "overdue", "set_aside"]
+__all__ = [
+    "Ending",
+    "cancellation_to_json",
+    "closed",
+    "closing_entry",
+    "finished",
+    "is_undone",
+    "obey",
+    "overdue",
+    "set_aside",
+]
 
 
 @attrs.frozen
@@ -68,6 +79,37 @@ def overdue(ending: Ending, deadline: datetime) -> Finish:
         return Cancelled(ending.driver.cancel_reason)
     message = f"{ending.definition.name} was not finished at its deadline {deadline.isoformat()}"
     return Failed(Failure("RunTimedOut", message))
+
+
+def is_undone(finish: Finish | None) -> TypeIs[Failed | Cancelled]:
+    """Whether what a run did is undone when it comes to this."""
+    return isinstance(finish, Cancelled) or (isinstance(finish, Failed) and finish.retry_after is None)
+
+
+def closing_entry(finish: Failed | Cancelled) -> Entry:
+    """The entry after which what the run did is undone, before it comes to `finish`."""
+    if isinstance(finish, Cancelled):
+        value = codec.encode({"cancelled": finish.reason})
+    else:
+        value = f'{{"failed":{failure_to_json(finish.failure)}}}'
+    return Entry(-1, EntryKind.ENDING, "", value=value)
+
+
+def closed(entry: Entry, not_undone: Sequence[Mapping[str, Any]]) -> Failed | Cancelled:
+    """What the run comes to now that everything is undone, as that entry says; `not_undone` is what could not be."""
+    said = codec.decode(entry.value or "{}", what="the end of the run")
+    if "failed" not in said:
+        return Cancelled(said.get("cancelled"), tuple(not_undone))
+    failure = failure_from_json(said["failed"])
+    if not_undone:
+        failure = attrs.evolve(failure, details={**failure.details, "not_undone": list(not_undone)})
+    return Failed(failure)
+
+
+def cancellation_to_json(finish: Cancelled) -> str:
+    """What a cancelled run has as its error."""
+    not_undone = {"not_undone": list(finish.not_undone)} if finish.not_undone else {}
+    return codec.encode({"reason": finish.reason, **not_undone})
 
 
 def obey(

@@ -30,6 +30,8 @@ class EntryKind(IntEnum):
     """Progress with data: `value` is `[cursor, items_processed, accumulated_results]`. Closes the segment."""
     SET_ASIDE = 7
     """`value` is `{"indexes": [...], "why": ..., "who": ...}`: those entries answer no longer."""
+    ENDING = 8
+    """The run has failed or was cancelled, and what it did is undone since: `value` is what it comes to then."""
 
 
 class OutcomeKind(IntEnum):

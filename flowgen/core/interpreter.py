@@ -31,9 +31,10 @@ from flowgen.core.context import Context, RunFacts, StepContext, StepFacts, View
 from flowgen.core.decision import Decision, Failed, Finish, Parked, Result, Waits, more
 from flowgen.core.definitions import Definition
 from flowgen.core.driver import Driver
-from flowgen.core.endings import Ending, finished, obey, overdue, set_aside
+from flowgen.core.endings import Ending, obey, set_aside
 from flowgen.core.entries import Entry, EntryKind, Message, MessageKind, OutcomeKind
 from flowgen.core.failures import failure_from
+from flowgen.core.finishing import Finishing
 from flowgen.core.functions import ContextKind
 from flowgen.core.history import CommandState, History, saved_of
 from flowgen.core.inputs import open_handler
@@ -60,9 +61,9 @@ class Execution:
     """One run's handler over its history. Not thread-safe; one owner at a time drives it."""
 
     __slots__ = (
-        "__weakref__", "_asking", "_base", "_begun", "_cancel_asked", "_delivering", "_driver", "_heard", "_input",
-        "_mailbox", "_orders", "_orphans", "_states", "context", "deadline", "definition", "facts", "finish", "history",
-        "problem", "view", "waiting",
+        "__weakref__", "_asking", "_base", "_begun", "_cancel_asked", "_delivering", "_driver", "_finishing",
+        "_heard", "_input", "_mailbox", "_orders", "_orphans", "_states", "context", "deadline", "definition",
+        "facts", "finish", "history", "problem", "view", "waiting",
     )  # fmt: skip
 
     def __init__(
@@ -106,6 +107,7 @@ class Execution:
         # Recorded by an earlier owner: it is delivered with the rest of the history, and not asked for again.
         self._cancel_asked = bool(history.ordered) and any(map(_is_cancellation, history.ordered))
         self._begun = False
+        self._finishing = Finishing(Ending(definition, facts, self._driver))
         self._delivering = -1
 
     # driving
@@ -125,7 +127,8 @@ class Execution:
                 self._begin(now)
             for entry in delivered:
                 self._deliver(entry, replayed=False)
-            if self.finish is None:
+            over = driver.root_end is not None or (self.deadline is not None and now >= self.deadline)
+            if self.finish is None and not (over and self._finishing.close(now, self.deadline, decision)):
                 self._ask(now, decision)
         except Divergence as divergence:
             self._park("diverged", divergence)
@@ -164,7 +167,9 @@ class Execution:
     def retract(self, key: str) -> None:
         """The entry that `settle` made of a call was not committed, and will not be: the call goes on."""
         leaf = self._driver.leaves.get(key)
-        if leaf is not None and leaf.phase is Phase.COMMITTING:
+        if leaf is None:
+            self._driver.arrived(Entry(-1, EntryKind.ATTEMPT, key))
+        elif leaf.phase is Phase.COMMITTING:
             leaf.phase = Phase.CALLING
 
     def post(self, messages: Iterable[Message]) -> bool:
@@ -187,7 +192,7 @@ class Execution:
 
     def cancel(self, reason: str | None = None) -> Decision:
         """The run is to be cancelled: commit the decision's entry, then deliver it; `Cancelled` is thrown in there."""
-        if self._cancel_asked or self.finish is not None:
+        if self.unwinding or self.finish is not None:
             return Decision()
         self._cancel_asked = True
         value = codec.encode({"reason": reason})
@@ -199,7 +204,7 @@ class Execution:
 
         Errors of a handler that refuses to be closed are contained.
         """
-        if self._driver.root_end is None:
+        if self._driver.root_end is None or self._finishing.closed:
             with entered(self.context):
                 self._driver.close()
         self._driver.untie()
@@ -208,8 +213,18 @@ class Execution:
 
     @property
     def unwinding(self) -> bool:
-        """Whether a cancellation was asked for: it is in the history, or on its way there."""
-        return self._cancel_asked
+        """Whether a cancellation changes nothing: one is in the history, or on its way there, or the run's end is."""
+        return self._cancel_asked or self._finishing.closed
+
+    @property
+    def undoing(self) -> bool:
+        """Whether something is being undone, which no deadline ends."""
+        return self._finishing.undoing
+
+    @property
+    def limit(self) -> datetime | None:
+        """The deadline, as long as it may end the run."""
+        return self._finishing.limit(self.deadline)
 
     @property
     def due_at(self) -> datetime | None:
@@ -304,6 +319,8 @@ class Execution:
             self.view.saved, self._base = saved_of(entry), entry.index
             self._states.clear()
             self._driver.close_segment(entry)
+        elif entry.kind == EntryKind.ENDING:
+            self._finishing.deliver(entry)
         elif entry.kind != EntryKind.SET_ASIDE:
             self._note(entry, replayed)
 
@@ -330,7 +347,7 @@ class Execution:
             driver.fresh.extend(waiting.due(now))
         if not driver.fresh:
             return
-        if self._cancel_asked and not driver.cancelled:
+        if self._cancel_asked and not (driver.cancelled or self._finishing.closed):
             # The cancellation is on its way: what is asked now would be cut, and a checkpoint would close it in.
             return
         asking, leaves, states = self._asking, driver.leaves, self._states
@@ -357,6 +374,8 @@ class Execution:
         self.waiting.forget(leaf)
         if leaf.phase is Phase.CALLING:
             decision.aborts = more(decision.aborts, leaf.key)
+        if leaf.key in self._driver.leaves or leaf.key in self._driver.ledger.awaited:
+            return
         state = self._states.pop(leaf.key, None)
         # A parked run is taken up again, and then waits for its children.
         if state is not None and state.child is not None and not isinstance(self.finish, Parked):
@@ -372,22 +391,16 @@ class Execution:
     def _end(self, now: datetime, decision: Decision) -> None:
         """Make of the handler's end, the deadline and the operator's orders what the run comes to."""
         driver = self._driver
-        late = self.deadline is not None and now >= self.deadline
-        if self.finish is None and driver.root_end is None and not late and not self._orders:
-            return
-        ending = Ending(self.definition, self.facts, driver)
-        if self.finish is None and driver.root_end is not None:
-            self.finish = finished(ending, driver.root_end)
-        if self.finish is None and self.deadline is not None and now >= self.deadline:
-            self.finish = overdue(ending, self.deadline)
-            driver.cut_all()
+        if self.finish is None:
+            self.finish = self._finishing.finish(now, self.deadline)
         if self._orders:
-            self._obey(ending, decision)
+            self._obey(decision)
         elif isinstance(self.finish, Failed) and self.finish.retry_after is not None:
             again = [index for index in driver.last_failed if index not in driver.interrupted]
             set_aside(decision, again, "the run is tried again", "retry policy")
 
-    def _obey(self, ending: Ending, decision: Decision) -> None:
+    def _obey(self, decision: Decision) -> None:
+        ending = Ending(self.definition, self.facts, self._driver)
         undelivered = self.history.ordered[self._delivering + 1 :]
         if self._driver.refused is not None:
             undelivered.insert(0, self._driver.refused)

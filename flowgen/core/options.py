@@ -48,6 +48,7 @@ class StepOptions(CommandOptions):
     timeout: timedelta | None = None
     at_most_once: bool = False
     config: Mapping[str, Any] = attrs.field(factory=dict)
+    compensate: Any = None
 
 
 @attrs.frozen(kw_only=True)
@@ -61,6 +62,7 @@ class ChildOptions(CommandOptions):
     timeout: timedelta | None = None
     on_timeout: Literal["cancel", "abandon"] = "cancel"
     detached: bool = False
+    compensate: Any = None
 
 
 def common_options(
@@ -96,6 +98,7 @@ def step_options(
     timeout: Duration | None,
     at_most_once: bool | None,
     config: Mapping[str, Any] | None,
+    compensate: object = None,
 ) -> StepOptions:
     """`options` with what is given. Raises DefinitionError for values that do not fit."""
     if retry is not None:
@@ -108,6 +111,8 @@ def step_options(
         given["at_most_once"] = at_most_once
     if config is not None:
         given["config"] = dict(config)
+    if compensate is not None:
+        given["compensate"] = compensate
     return attrs.evolve(options, **given)
 
 

@@ -47,7 +47,7 @@ def obey_step(
         mistake = None if entry is None else _unfit(leaf, entry)
         if mistake is not None:
             return _refused(driver, finish, f"{verb} of {key}: {mistake}")
-        set_aside(decision, indexes, why, who)
+        set_aside(decision, [*indexes, *driver.ledger.forgotten_with(leaf)], why, who)
         if entry is not None:
             decision.entries.append(entry)
         return Restarted()

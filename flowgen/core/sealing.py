@@ -26,7 +26,7 @@ __all__ = ["Seal", "is_sealed", "words"]
 
 _SEALED: Final = f'"{SEAL}'
 _UNFIT: Final = re.compile("[\0\ud800-\udfff]")
-_KINDS: Final = frozenset({EntryKind.OUTCOME, EntryKind.ATTEMPT, EntryKind.CHECKPOINT})
+_KINDS: Final = frozenset({EntryKind.OUTCOME, EntryKind.ATTEMPT, EntryKind.CHECKPOINT, EntryKind.ENDING})
 """Entries with values of the user's; the others hold ids and indexes."""
 _TOLD: Final = re.compile(
     rf'(\{{"status":"(?:completed","output|failed","error)":)({_SEALED}[^"\\]*+(?:\\.[^"\\]*+)*+")(.*)', re.DOTALL
@@ -152,6 +152,25 @@ class Seal:
         said = json.loads(text)
         detail = json.dumps(said.get("detail"), ensure_ascii=False)
         return f'{{"reason":{json.dumps(said.get("reason"), ensure_ascii=False)},"detail":{self.readable(detail)}}}'
+
+    def close_cancellation(self, text: str) -> str:
+        """Why a run was cancelled, with what could not be undone sealed; the reason is its operator's, and plain."""
+        said = codec.decode(text)
+        if "not_undone" not in said:
+            return text
+        try:
+            held = self.closed(codec.encode(said["not_undone"]), "what was not undone")
+        except CodecError as error:
+            held = codec.encode(str(error))
+        return f'{{"reason":{codec.encode(said.get("reason"))},"not_undone":{held}}}'
+
+    def open_cancellation(self, text: str) -> str:
+        """What `close_cancellation` was given; what cannot be opened stays sealed."""
+        if _SEALED not in text:
+            return text
+        said = json.loads(text)
+        held = self.readable(json.dumps(said.get("not_undone"), ensure_ascii=False))
+        return f'{{"reason":{json.dumps(said.get("reason"), ensure_ascii=False)},"not_undone":{held}}}'
 
     def _failed(self, verb: str, error: Exception) -> str:
         # The codec's own words may quote what it was given.

@@ -43,6 +43,7 @@ _ENDS = frozenset({RunAction.COMPLETE, RunAction.FAIL, RunAction.CANCEL})
 _NONE: frozenset[UUID] = frozenset()
 _URGENT = 16
 _UNWINDING = 32
+_UNDOING = 64
 _LOCKED = "55P03"
 _RUN = attrgetter("run_id.int")
 _PAGE_ENTRIES = 5000
@@ -118,7 +119,7 @@ def entry_params(entries: Sequence[tuple[UUID, Entry]]) -> dict[str, Any]:
 
 
 def _action(update: RunUpdate) -> int:
-    return update.action + _URGENT * update.urgent + _UNWINDING * update.unwinding
+    return update.action + _URGENT * update.urgent + _UNWINDING * update.unwinding + _UNDOING * update.undoing
 
 
 def _sparse(numbers: list[int]) -> Sequence[int | None]:

@@ -233,6 +233,8 @@ class RunUpdate:
     """Wake the parent whatever it waits for (a failure)."""
     unwinding: bool = False
     """The request to cancel is in the history already: a hang-up is not kept awake by it."""
+    undoing: bool = False
+    """What the run did is being undone: its deadline wakes it no more."""
 
 
 @attrs.frozen(kw_only=True)

@@ -32,6 +32,7 @@ from flowgen.core.decision import (
     Result,
 )
 from flowgen.core.definitions import Definition
+from flowgen.core.endings import cancellation_to_json
 from flowgen.core.entries import Entry, EntryKind, Message, MessageKind
 from flowgen.core.failures import failure_to_json
 from flowgen.core.history import History
@@ -163,7 +164,7 @@ class Bench:
     def due_at(self) -> datetime | None:
         """When something happens by itself: a timer, the next try of a call, the deadline."""
         times = [call.not_before for call in self.calls.values() if call.not_before is not None]
-        times += [each for each in (self.execution.due_at, self._deadline) if each is not None]
+        times += [each for each in (self.execution.due_at, self.execution.limit) if each is not None]
         return min(times, default=None)
 
     # commits
@@ -233,8 +234,8 @@ class Bench:
         match self.finish:
             case Failed(failure):
                 return failure_to_json(failure)
-            case Cancelled(reason):
-                return codec.encode({"reason": reason})
+            case Cancelled():
+                return cancellation_to_json(self.finish)
             case Parked(reason, detail):
                 return codec.encode({"reason": reason, "detail": detail})
             case _:

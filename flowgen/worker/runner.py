@@ -405,9 +405,9 @@ class Runner:
 
     def _arm(self, run: LiveRun) -> None:
         """Wake a run that stays live (a call is in flight, or a commit) for its own next time."""
-        due_at = run.execution.due_at
-        if run.deadline is not None and (due_at is None or run.deadline < due_at):
-            due_at = run.deadline
+        due_at, limit = run.execution.due_at, run.execution.limit
+        if limit is not None and (due_at is None or limit < due_at):
+            due_at = limit
         if due_at is not None and (run.armed is None or due_at < run.armed) and run.update is None:
             run.armed = due_at
             self.agents.timers.at(due_at, lambda: self._due(run, due_at))

@@ -121,7 +121,9 @@ def _update(seal: Seal, update: RunUpdate) -> RunUpdate:
         output = seal.closed(output, "the result")
     if error is not None and update.action == RunAction.PARK:
         error = seal.close_reason(error)
-    elif error is not None and update.action != RunAction.CANCEL:  # the reason of a cancellation is its operator's
+    elif error is not None and update.action == RunAction.CANCEL:
+        error = seal.close_cancellation(error)
+    elif error is not None:
         error = seal.closed(error, "the failure")
     if progress is not None:
         try:

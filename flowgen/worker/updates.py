@@ -8,6 +8,7 @@ from uuid import UUID
 
 from flowgen.core import codec
 from flowgen.core.decision import Cancelled, Completed, Failed, Finish, Parked, Restarted, Waits
+from flowgen.core.endings import cancellation_to_json
 from flowgen.core.failures import failure_to_json
 from flowgen.errors import Failure
 from flowgen.postgres.rows import ClaimedRun, RunAction, RunUpdate
@@ -54,6 +55,7 @@ def hanging_up(run: LiveRun, waits: Waits) -> RunUpdate:
         due_at=waits.due_at,
         mail_read=run.mail_read,
         unwinding=run.execution.unwinding,
+        undoing=run.execution.undoing,
         wake_at_mail=run.mail_read + waits.messages if waits.messages > 1 else 0,
     )
 
@@ -67,8 +69,8 @@ def ending(run: LiveRun, finish: Finish) -> RunUpdate:
             return end(run, RunAction.FAIL, None, failure_to_json(failure))
         case Failed(failure, retry_after):
             return update(run, RunAction.RETRY, delay=retry_after, error=failure_to_json(failure))
-        case Cancelled(reason):
-            return end(run, RunAction.CANCEL, None, codec.encode({"reason": reason}))
+        case Cancelled():
+            return end(run, RunAction.CANCEL, None, cancellation_to_json(finish))
         case Parked(reason, detail):
             return update(run, RunAction.PARK, error=codec.encode({"reason": reason, "detail": detail}))
         case Restarted():

@@ -9,7 +9,7 @@ import pytest
 
 from flowgen import App, Cancelled, Checkpoint, Context, Divergence, Flow, Now, Retry, RunCancelled, Sleep, Step, Uuid
 from flowgen.client.sync import Client
-from flowgen.core import driver, interpreter
+from flowgen.core import closing, interpreter
 from flowgen.failpoints import evicting
 from flowgen.testing import drive, replay
 from flowgen.testing.workers import Workers
@@ -169,7 +169,7 @@ def test_a_handler_that_swallows_everything_is_cancelled_and_closed_all_the_same
     caplog: pytest.LogCaptureFixture,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(driver, "MAX_CLEANUPS", 20)
+    monkeypatch.setattr(closing, "MAX_CLEANUPS", 20)
 
     @app.workflow
     def clings() -> Flow[str]:

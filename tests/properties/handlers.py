@@ -19,6 +19,7 @@ from flowgen.core.commands import (
     Invoke,
     Now,
     Random,
+    Saga,
     Schedule,
     Scope,
     Sleep,
@@ -52,6 +53,14 @@ def child(label: str) -> str:
     raise NotImplementedError
 
 
+def undone(node: Node, command: Any) -> Any:
+    """The command, with what undoes it if the node says so."""
+    undo = node.get("undo")
+    if undo is None:
+        return command
+    return command.opts(compensate=lambda value: Step(work, f"undo {value}", undo).opts(retry=Retry(2, initial=1)))
+
+
 CHILD: Task[Any, Any, Any] = Task(child, None, ONCE)
 
 
@@ -71,9 +80,9 @@ def command_of(node: Node, page: int) -> Any:
             step: Any = Step(work, label, node["fails"]).opts(
                 retry=Retry(node["attempts"], initial=node["wait"], maximum=60, jitter=0), at_most_once=node["once"]
             )
-            return named(step, node)
+            return undone(node, named(step, node))
         case "save":
-            return named(Transaction(save, label, node["fails"]), node)
+            return undone(node, named(Transaction(save, label, node["fails"]), node))
         case "sleep":
             return named(Sleep(node["seconds"]), node)
         case "invoke":
@@ -147,6 +156,8 @@ def run_node(node: Node, page: int) -> Flow[Any]:
             return [str(each) for each in found]
         case "scope":
             return (yield from Scope(node["name"], flow(node["body"], page)))
+        case "saga":
+            return (yield from Saga(flow(node["body"], page)))
         case "inline":
             return (yield from INNER(node["body"], page))
         case "try":
@@ -208,6 +219,8 @@ async def arun_node(node: Node, page: int) -> Any:
             return [str(each) for each in found]
         case "scope":
             return await Scope(node["name"], aflow(node["body"], page))
+        case "saga":
+            return await Saga(aflow(node["body"], page))
         case "inline":
             return await AINNER(node["body"], page)
         case "try":
@@ -264,6 +277,7 @@ steps = st.fixed_dictionaries(
         "once": st.sampled_from([False, False, True]),
         "plain": st.booleans(),
         "name": names("n"),
+        "undo": st.sampled_from([None, None, 0, 1, -1]),
     }
 )
 simple = st.one_of(
@@ -304,6 +318,7 @@ def composites(inside: st.SearchStrategy[Node]) -> st.SearchStrategy[Node]:
             }
         ),
         st.fixed_dictionaries({"do": st.just("inline"), "body": bodies}),
+        st.fixed_dictionaries({"do": st.just("saga"), "body": bodies}),
         st.fixed_dictionaries({"do": st.just("scope"), "name": st.sampled_from(["s1", "s2", "s3"]), "body": bodies}),
         st.fixed_dictionaries(
             {

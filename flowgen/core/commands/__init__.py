@@ -12,7 +12,7 @@ from flowgen.core.commands.calls import Step, Transaction
 from flowgen.core.commands.checkpoint import Checkpoint
 from flowgen.core.commands.children import Invoke, RunRef, Start, Wait
 from flowgen.core.commands.command import Branch, Command, Flow
-from flowgen.core.commands.composites import Gather, Scope
+from flowgen.core.commands.composites import Gather, Saga, Scope
 from flowgen.core.commands.facts import Now, Random, Uuid
 from flowgen.core.commands.fanout import Map, Race, Winner
 from flowgen.core.commands.graphs import Choose, Graph, GraphResult, Skip
@@ -35,6 +35,7 @@ __all__ = [
     "Race",
     "Random",
     "RunRef",
+    "Saga",
     "Schedule",
     "Scope",
     "Skip",
@@ -63,6 +64,7 @@ AnyCommand: TypeAlias = (
     | Race[Any]
     | Graph
     | Skip
+    | Saga[Any]
     | Scope[Any]
     | Now
     | Uuid

@@ -14,7 +14,7 @@ import attrs
 from typing_extensions import TypeVar
 
 from flowgen.core.canonical import canonical, written
-from flowgen.core.commands.command import Command, set_field, shown_call
+from flowgen.core.commands.command import Command, Compensation, given_compensation, set_field, shown_call
 from flowgen.core.definitions import Definition, is_definition
 from flowgen.core.durations import Duration
 from flowgen.core.fingerprint import text_hash
@@ -85,6 +85,10 @@ class _Call(Command[T_co]):
         return {**fn.options.config, **own} if isinstance(fn, Definition) else own
 
     @property
+    def compensate(self) -> Any:
+        return self.options.compensate
+
+    @property
     def arguments(self) -> Mapping[str, Any]:
         return self.function.binder.bind(self.args, dict(self.kwargs) if self.kwargs else {})
 
@@ -145,15 +149,16 @@ class Step(_Call[T_co]):
         timeout: Duration | None = None,
         at_most_once: bool | None = None,
         config: Mapping[str, Any] | None = None,
+        compensate: Compensation[T_co] | None = None,
     ) -> Self:
         """The same step with options.
 
         `retry` replaces the task's policy, `timeout` is start to close for each attempt, `at_most_once` refuses a
-        second call after a crash (`StepInterrupted`), `config` is read by `ctx.get_config`.
+        second call after a crash (`StepInterrupted`), `config` is read by `ctx.get_config`. `compensate` undoes it when
+        the run fails or is cancelled: a command, or a function of the outcome that gives one, or None.
         """
-        return self._with(
-            step_options(self.options, common_options(name, after, when, join), retry, timeout, at_most_once, config)
-        )
+        common, undo = common_options(name, after, when, join), given_compensation(compensate)
+        return self._with(step_options(self.options, common, retry, timeout, at_most_once, config, undo))
 
 
 @attrs.frozen(init=False, eq=False, repr=False)
@@ -203,11 +208,11 @@ class Transaction(_Call[T_co]):
         retry: Retry | None = None,
         timeout: Duration | None = None,
         config: Mapping[str, Any] | None = None,
+        compensate: Compensation[T_co] | None = None,
     ) -> Self:
         """The same transaction with options; see `Step.opts`."""
-        return self._with(
-            step_options(self.options, common_options(name, after, when, join), retry, timeout, None, config)
-        )
+        common, undo = common_options(name, after, when, join), given_compensation(compensate)
+        return self._with(step_options(self.options, common, retry, timeout, None, config, undo))
 
 
 def is_exact(bound: Mapping[str, Any], text: str) -> bool:

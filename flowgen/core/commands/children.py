@@ -13,7 +13,7 @@ from uuid import UUID
 import attrs
 from typing_extensions import TypeVar
 
-from flowgen.core.commands.command import Command, set_field, shown_call
+from flowgen.core.commands.command import Command, Compensation, given_compensation, set_field, shown_call
 from flowgen.core.definitions import Definition, check_priority
 from flowgen.core.durations import Duration
 from flowgen.core.names import check_id, check_name
@@ -118,17 +118,21 @@ class Invoke(_Child[T_co]):
         timeout: Duration | None = None,
         on_timeout: Literal["cancel", "abandon"] | None = None,
         tags: Iterable[str] | None = None,
+        compensate: Compensation[T_co] | None = None,
     ) -> Self:
-        """The same child with options. Past `timeout` the child is cancelled, or goes on with "abandon"."""
-        return self._with(
-            child_options(
-                self.options,
-                common_options(name, after, when, join),
-                _child_given(id, queue, priority, tags),
-                timeout,
-                on_timeout,
-            )
-        )
+        """The same child with options. Past `timeout` the child is cancelled, or goes on with "abandon".
+
+        `compensate`: see `Step.opts`.
+        """
+        given = _child_given(id, queue, priority, tags)
+        if compensate is not None:
+            given["compensate"] = given_compensation(compensate)
+        common = common_options(name, after, when, join)
+        return self._with(child_options(self.options, common, given, timeout, on_timeout))
+
+    @property
+    def compensate(self) -> Any:
+        return self.options.compensate
 
 
 @attrs.frozen(init=False, eq=False, repr=False)

@@ -7,17 +7,29 @@ commands are equal if and only if their kind, target, the author's name and the 
 from __future__ import annotations
 
 import copy
-from collections.abc import Coroutine, Generator
+from collections.abc import Callable, Coroutine, Generator
 from typing import Any, ClassVar, Generic, Self, TypeAlias
 
 import attrs
 from typing_extensions import TypeVar
 
 from flowgen.core import fingerprint
+from flowgen.core.definitions import Definition
 from flowgen.core.options import After, CommandOptions, JoinRule, When, common_options
 from flowgen.errors import DefinitionError
 
-__all__ = ["NO_OPTIONS", "Branch", "Command", "CompositeCommand", "Flow", "out_of_graph", "set_field", "shown_call"]
+__all__ = [
+    "NO_OPTIONS",
+    "Branch",
+    "Command",
+    "Compensation",
+    "CompositeCommand",
+    "Flow",
+    "given_compensation",
+    "out_of_graph",
+    "set_field",
+    "shown_call",
+]
 
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
@@ -35,6 +47,8 @@ class Command(Generic[T_co]):
     """One lower-case word; a part of the fingerprint."""
     stores: ClassVar[bool] = True
     """Whether there is something to check or to encode when it is yielded: see `semantics.prepare`."""
+    undoes: ClassVar[bool] = False
+    """Whether what succeeded in its flow is undone when that fails: see `Saga`."""
     options: CommandOptions
     """A field of each command; some have options of their own class."""
 
@@ -60,6 +74,11 @@ class Command(Generic[T_co]):
     def default_name(self) -> str:
         """The name that is numbered when the author gives none."""
         return self.target or self.kind
+
+    @property
+    def compensate(self) -> Any:
+        """What undoes it: a command, or a function of the outcome that gives one; None: nothing does."""
+        return None
 
     def opts(
         self,
@@ -135,6 +154,28 @@ Flow: TypeAlias = Generator[Command[Any], Any, T]
 """What a generator handler returns: `def checkout(order_id: str) -> Flow[str]`."""
 Branch: TypeAlias = Command[T] | Generator[Command[Any], Any, T] | Coroutine[Any, Any, T]
 """What a composite runs beside others: a command or a flow."""
+
+
+Compensation: TypeAlias = Command[Any] | Callable[[T], Command[Any] | None]
+"""What undoes a command: a command, or a function of the outcome that gives one; None: there is nothing to undo."""
+
+
+def given_compensation(compensate: Any) -> Any:
+    """A `compensate=` that can be one. Raises DefinitionError."""
+    if compensate is None:
+        return None
+    if isinstance(compensate, CompositeCommand):
+        if not all(isinstance(each, Command) for each in compensate.given):
+            raise DefinitionError(
+                "compensate= was given a flow, which can run once only: give a function that makes it, such as "
+                "compensate=lambda outcome: Scope('undo', release(outcome))"
+            )
+    elif not isinstance(compensate, Command) and (isinstance(compensate, Definition) or not callable(compensate)):
+        raise DefinitionError(
+            f"compensate= takes a command, or a function of the outcome that gives one, not {compensate!r}: write "
+            "compensate=Step(release, id), or compensate=lambda outcome: Step(release, outcome)"
+        )
+    return compensate
 
 
 def shown_call(target: str, args: tuple[Any, ...], kwargs: tuple[tuple[str, Any], ...]) -> list[str]:

@@ -21,7 +21,7 @@ from flowgen.core.names import check_name
 from flowgen.core.options import After, CommandOptions, JoinRule, When
 from flowgen.errors import DefinitionError, Failure
 
-__all__ = ["FlowCall", "Gather", "Scope", "described"]
+__all__ = ["FlowCall", "Gather", "Saga", "Scope", "described"]
 
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
@@ -195,6 +195,37 @@ class Scope(CompositeCommand[T_co]):
         if name is not None:
             raise DefinitionError("a Scope has its name as its first argument")
         return super().opts(after=after, when=when, join=join)
+
+
+@attrs.frozen(init=False, eq=False, repr=False)
+class Saga(CompositeCommand[T_co]):
+    """A flow whose steps are undone when it fails, by their `compensate=`, before its failure is rethrown.
+
+    So a handler may undo a part and go on. It is a scope of its own for keys.
+    """
+
+    flow: Any
+    inside: Command[Any] | FlowCall
+    """The flow as it is compared."""
+    options: CommandOptions
+    kind = "saga"
+    undoes = True
+
+    def __init__(self: Saga[T], flow: Branch[T], /) -> None:
+        set_field(self, "flow", flow)
+        set_field(self, "inside", described(flow, "Saga"))
+        set_field(self, "options", NO_OPTIONS)
+
+    @property
+    def given(self) -> tuple[Any, ...]:
+        return (self.flow,)
+
+    @property
+    def arguments(self) -> object:
+        return self.inside.identity()
+
+    def _shown(self) -> list[str]:
+        return [repr(self.inside)]
 
 
 def described(branch: object, where: str) -> Command[Any] | FlowCall:

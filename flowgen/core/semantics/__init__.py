@@ -22,6 +22,7 @@ from flowgen.core.commands import (
     Now,
     Race,
     Random,
+    Saga,
     Schedule,
     Scope,
     Skip,
@@ -72,7 +73,7 @@ def ask(leaf: Leaf, asking: Asking) -> None:
             recorded.ask(leaf, command, asking)
         case Skip():
             graphs.ask_skip(leaf, command, asking)
-        case Gather() | Map() | Race() | Graph() | Scope():
+        case Gather() | Map() | Race() | Graph() | Saga() | Scope():
             raise AssertionError(f"{command.kind} is made from branches")
         case _:
             assert_never(command)
@@ -115,7 +116,7 @@ def answer(leaf: Leaf, entry: Entry) -> Ended:
             return recorded.answer(leaf, command, entry)
         case Skip():
             return graphs.answer_skip(leaf, entry)
-        case Gather() | Map() | Race() | Graph() | Scope():
+        case Gather() | Map() | Race() | Graph() | Saga() | Scope():
             raise AssertionError(f"{command.kind} has no outcome of its own")
         case _:
             assert_never(command)
@@ -132,7 +133,7 @@ def open_composite(command: CompositeCommand[Any]) -> Join:
             return joins.Raced(command)
         case Graph():
             return graphs.Graphed(command)
-        case Scope():
+        case Saga() | Scope():
             return joins.Scoped(command)
         case _:
             raise DefinitionError(f"{command!r} is a command of your own: flowgen knows what its own commands mean")

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from flowgen.core.branches import Ended, Part
-from flowgen.core.commands import Gather, Map, Race, Scope, Winner
+from flowgen.core.commands import Gather, Map, Race, Saga, Scope, Winner
 from flowgen.core.failures import failure_from
 from flowgen.errors import OutcomeError
 
@@ -68,7 +68,7 @@ class Scoped(_AtOnce):
 
     __slots__ = ("_end",)
 
-    def __init__(self, command: Scope[Any]) -> None:
+    def __init__(self, command: Saga[Any] | Scope[Any]) -> None:
         super().__init__([(0, "", command.flow)])
         self._end = Ended()
 

@@ -63,9 +63,9 @@ END
 $function$;
 
 -- Everything that a commit of a worker can hold. `r_*` has one row for each run whose row it changes and for each
--- parent whom an end wakes, sorted by run: `r_action` is RunAction + 16 * urgent + 32 * unwinding, 0 for a parent;
--- `r_letters` the messages that this flush sends to it. A run whose row, parent or waiting runs are locked elsewhere is left out whole
--- (`skipped`), as is one whose claim is no longer ours (neither landed nor skipped).
+-- parent whom an end wakes, sorted by run: `r_action` is RunAction + 16 * urgent + 32 * unwinding + 64 * undoing, 0
+-- for a parent; `r_letters` the messages that this flush sends to it. A run whose row, parent or waiting runs are
+-- locked elsewhere is left out whole (`skipped`), as is one whose claim is no longer ours (neither landed nor skipped).
 -- `p_eager`: the runs' own rows, which hardly anybody else locks, are changed without being locked first; only the
 -- parents' are. 55P03: somebody has locked one, or began to wait for one; flush again without `p_eager`.
 -- FG003: a transaction that has written already. To claim and to complete in one is a deadlock between two workers.
@@ -169,7 +169,7 @@ BEGIN
                 WHEN u.verb = 2 THEN CASE
                     WHEN (r.request IS NOT NULL AND NOT (u.unwinding AND r.request = 1))
                         OR r.mail + u.letters <> u.mail_read
-                        OR least(coalesce(u.due, at + u.delay), r.deadline) <= at THEN 0
+                        OR least(coalesce(u.due, at + u.delay), CASE WHEN NOT u.undoing THEN r.deadline END) <= at THEN 0
                     ELSE 4 END
                 WHEN u.verb = 4 AND r.request IS NULL AND u.delay > interval '0' THEN 1
                 WHEN u.verb = 5 AND r.request IS DISTINCT FROM 1 THEN 5
@@ -181,8 +181,8 @@ BEGIN
                 WHEN u.verb = 2 THEN CASE
                     WHEN (r.request IS NOT NULL AND NOT (u.unwinding AND r.request = 1))
                         OR r.mail + u.letters <> u.mail_read
-                        OR least(coalesce(u.due, at + u.delay), r.deadline) <= at THEN at
-                    ELSE least(coalesce(u.due, at + u.delay), r.deadline) END
+                        OR least(coalesce(u.due, at + u.delay), CASE WHEN NOT u.undoing THEN r.deadline END) <= at THEN at
+                    ELSE least(coalesce(u.due, at + u.delay), CASE WHEN NOT u.undoing THEN r.deadline END) END
                 WHEN u.verb = 4 AND r.request IS NULL THEN least(at + u.delay, r.deadline)
                 WHEN u.verb IN (4, 10) THEN at
                 ELSE r.due_at END,
@@ -205,9 +205,9 @@ BEGIN
             progress = coalesce(u.progress::json, r.progress),
             input = coalesce(u.input::json, r.input)
         FROM (
-            SELECT run, action & 15 AS verb, action & 16 <> 0 AS urgent, action & 32 <> 0 AS unwinding, claim, u.due,
-                u.delay, coalesce(mail_read, 0) AS mail_read, wake, base, prologue, output, error, input, progress,
-                parent, parent_key, coalesce(letters, 0) AS letters
+            SELECT run, action & 15 AS verb, action & 16 <> 0 AS urgent, action & 32 <> 0 AS unwinding,
+                action & 64 <> 0 AS undoing, claim, u.due, u.delay, coalesce(mail_read, 0) AS mail_read, wake, base,
+                prologue, output, error, input, progress, parent, parent_key, coalesce(letters, 0) AS letters
             FROM unnest(r_run, r_action, r_claim, r_due, r_delay, r_mail_read, r_wake, r_base, r_prologue, r_output,
                 r_error, r_input, r_progress, r_parent, r_parent_key, r_letters)
                 AS u(run, action, claim, due, delay, mail_read, wake, base, prologue, output, error, input, progress,

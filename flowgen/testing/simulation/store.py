@@ -281,7 +281,7 @@ class Store:
             case RunAction.CHECKPOINT | RunAction.SET:
                 return
             case RunAction.HANG_UP:
-                due_at = min((each for each in (due_at, row.deadline) if each is not None), default=None)
+                due_at = min(filter(None, (due_at, None if update.undoing else row.deadline)), default=None)
                 asked = row.request and not (update.unwinding and row.request == Request.CANCEL)
                 if not asked and row.mail == update.mail_read and (due_at is None or due_at > now):
                     status = Status.WAITING

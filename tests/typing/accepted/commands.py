@@ -27,6 +27,7 @@ from flowgen import (
     Random,
     Retry,
     RunRef,
+    Saga,
     Schedule,
     Scope,
     Sleep,
@@ -198,6 +199,10 @@ def composites(n: int) -> Flow[None]:
     two = yield from Gather(Step(charge, "o", 5), Step(plain, "x"), return_exceptions=True)
     assert_type(two, tuple[str | Failure, int | Failure])
     assert_type((yield from Scope("inner", checkout("o"))), str)
+    assert_type((yield from Saga(checkout("o"))), str)
+    assert_type((yield from Step(plain, "o").opts(compensate=lambda n: Sleep(n))), int)
+    assert_type((yield from Step(plain, "o").opts(compensate=Step(plain, "undo"))), int)
+    assert_type((yield from Invoke(checkout, "o").opts(compensate=lambda text: Step(plain, text.upper()))), str)
     assert_type((yield from Scope("inner", refunds(1))), float)
     assert_type((yield from Scope("inner", Step(plain, "o"))), int)
 

@@ -8,10 +8,10 @@ from typing import Any
 import attrs
 import pytest
 
+from flowgen.core.closing import MAX_CLEANUPS
 from flowgen.core.commands import Flow, Gather, Invoke, Scope, Sleep, Step
 from flowgen.core.decision import Cancelled as CancelledRun
 from flowgen.core.decision import Completed, Decision, Failed, Returned
-from flowgen.core.driver import MAX_CLEANUPS
 from flowgen.core.entries import EntryKind, OutcomeKind
 from flowgen.errors import Cancelled
 

@@ -1,0 +1,248 @@
+"""What a run did is undone when it fails or is cancelled: durably, once, with the retries of what undoes it."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Callable
+from typing import Any
+
+import psycopg
+import pytest
+
+import flowgen
+from flowgen import (
+    App,
+    Flow,
+    Gather,
+    Invoke,
+    PermanentError,
+    Retry,
+    RunCancelled,
+    RunFailed,
+    Saga,
+    Settings,
+    Sleep,
+    Step,
+)
+from flowgen.client.sync import Client
+from flowgen.failpoints import evicting
+from flowgen.testing.workers import Workers
+from tests.e2e.processes import Program
+from tests.waiting import eventually
+
+Db = psycopg.Connection[Any]
+
+
+def test_what_was_undone_before_a_worker_was_killed_is_not_undone_again_and_the_rest_is(
+    program: Program, flowgen_client: Client
+) -> None:
+    program.write("""
+def book(what):
+    return what
+
+def cancel(what):
+    note(f"cancel {what}")
+    if what == "b":
+        gate("open", 60)
+    note(f"cancelled {what}")
+
+@workflow
+def trip() -> Flow[None]:
+    for what in "abc":
+        yield from Step(book, what).opts(compensate=lambda booked: Step(cancel, booked))
+    raise ValueError("no visa")
+""")
+    first = program.start()
+    run = flowgen_client.start(flowgen.call("trip"))
+    program.noted("cancel b")
+    first.kill()
+    program.open("open")
+    program.start()
+    with pytest.raises(RunFailed, match="ValueError: no visa"):
+        run.result(timeout=30)
+    done = ["cancel c", "cancelled c", "cancel b", "cancel b", "cancelled b", "cancel a", "cancelled a"]
+    assert program.notes() == done
+    keys = [item.path for item in flowgen_client.history(run.id) if item.kind == "outcome"]
+    assert keys == ["book", "book#2", "book#3", "book#3#undo", "book#2#undo", "book#undo"]
+
+
+class Bookings:
+    """Steps that note what they do."""
+
+    def __init__(self) -> None:
+        self.seen: list[str] = []
+        self.fails: dict[str, Exception] = {}
+
+    def book(self, what: str) -> str:
+        return what
+
+    def cancel(self, what: str) -> None:
+        self.seen.append(what)
+        if what in self.fails:
+            raise self.fails[what]
+
+    def booked(self, what: str) -> Step[str]:
+        step = Step(self.book, what).opts(name=what)
+        return step.opts(compensate=lambda booked: Step(self.cancel, booked).opts(retry=Retry(2, initial=0)))
+
+
+def cancelled(client: Client, run: Any, *, meanwhile: Callable[[], object] = lambda: None) -> None:
+    eventually(lambda: run.refresh().status == "waiting")
+    client.cancel(run.id, reason="enough")
+    meanwhile()
+    with pytest.raises(RunCancelled, match="enough"):
+        run.result(timeout=20)
+
+
+def test_a_cancelled_run_is_cancelled_after_it_was_undone(
+    app: App, flowgen_client: Client, flowgen_worker: Workers
+) -> None:
+    bookings = Bookings()
+
+    @app.task
+    def refund(what: str) -> str:
+        bookings.seen.append(f"refund {what}")
+        return "refunded"
+
+    @app.workflow
+    def trip() -> Flow[None]:
+        yield bookings.booked("hotel")
+        yield Gather(bookings.booked("car"), Saga(bookings.booked("boat")))
+        yield Step(bookings.book, "meal").opts(name="meal", compensate=Invoke(refund, "meal"))
+        yield Sleep(60)
+
+    bookings.fails["hotel"] = PermanentError("closed")
+    flowgen_worker(app)
+    run = flowgen_client.start(trip)
+    cancelled(flowgen_client, run)
+    assert bookings.seen[0] == "refund meal"
+    assert sorted(bookings.seen[1:3]) == ["boat", "car"]
+    assert bookings.seen[3:] == ["hotel"]
+    failure = run.refresh().error
+    assert failure is not None
+    told = {"key": "hotel", "failure": {"type": "PermanentError", "message": "closed"}}
+    assert failure.details["not_undone"] == [told]
+    assert flowgen_client.cancel(run.id).status == "cancelled"
+
+
+def test_a_run_that_undoes_past_its_deadline_waits_as_a_row(
+    app: App, flowgen_client: Client, flowgen_worker: Workers, db: Db
+) -> None:
+    bookings = Bookings()
+
+    @app.workflow
+    def slow_refund() -> Flow[None]:
+        yield Sleep(2)
+        bookings.seen.append("refunded")
+
+    @app.workflow(deadline=1.5)
+    def trip() -> Flow[None]:
+        yield Step(bookings.book, "meal").opts(compensate=Invoke(slow_refund))
+        yield Sleep(60)
+
+    flowgen_worker(app)
+    run = flowgen_client.start(trip)
+    with pytest.raises(RunFailed, match="RunTimedOut"):
+        run.result(timeout=20)
+    assert bookings.seen == ["refunded"]
+    claims = db.execute("select claim from flowgen.run where run_id = %s", (run.uuid,)).fetchone()
+    assert claims == (3,) or evicting()  # begun, at its deadline, woken by the child
+
+
+def test_a_run_that_was_undone_and_is_retried_does_again_what_was_undone(
+    app: App, flowgen_client: Client, flowgen_worker: Workers
+) -> None:
+    bookings = Bookings()
+    visa: list[bool] = []
+
+    def check() -> None:
+        if not visa:
+            raise PermanentError("no visa")
+
+    @app.workflow
+    def trip() -> Flow[str]:
+        hotel = yield from bookings.booked("hotel")
+        boat = yield from bookings.booked("boat")
+        yield Step(check)
+        return f"{hotel} and {boat}"
+
+    bookings.fails["boat"] = ValueError("closed")
+    flowgen_worker(app)
+    run = flowgen_client.start(trip)
+    with pytest.raises(RunFailed, match="no visa") as failed:
+        run.result(timeout=20)
+    assert bookings.seen == ["boat", "boat", "hotel"]
+    assert [each["key"] for each in failed.value.failure.details["not_undone"]] == ["boat"]
+    visa.append(True)
+    flowgen_client.retry(run.id)
+    assert run.result(timeout=20) == "hotel and boat"
+    made = [item.path for item in flowgen_client.history(run.id) if item.kind == "outcome" and not item.aside]
+    assert sorted(made) == ["boat", "check", "hotel"]
+    assert len([item for item in flowgen_client.history(run.id) if item.path == "hotel"]) == 2
+    assert len([item for item in flowgen_client.history(run.id) if item.path == "boat"]) == 1
+
+
+def test_a_run_that_is_paused_while_it_is_undone_goes_on_with_the_rest(
+    app: App, flowgen_client: Client, flowgen_worker: Workers
+) -> None:
+    bookings = Bookings()
+
+    @app.workflow
+    def trip() -> Flow[None]:
+        yield bookings.booked("hotel")
+        yield Step(bookings.book, "time").opts(compensate=Sleep(1.5))
+        raise ValueError("boom")
+
+    flowgen_worker(app)
+    run = flowgen_client.start(trip)
+    eventually(lambda: any(item.kind == "ending" for item in flowgen_client.history(run.id)))
+    eventually(lambda: run.refresh().status == "waiting")
+    flowgen_client.pause(run.id)
+    eventually(lambda: run.refresh().status == "paused")
+    assert bookings.seen == []
+    flowgen_client.resume(run.id)
+    with pytest.raises(RunFailed, match="boom"):
+        run.result(timeout=20)
+    assert bookings.seen == ["hotel"]
+
+
+class Base64:
+    """A codec after which nothing can be read."""
+
+    name = "base64"
+
+    def encode(self, text: str) -> str:
+        return base64.b64encode(text.encode()).decode()
+
+    def decode(self, text: str) -> str:
+        return base64.b64decode(text).decode()
+
+
+def test_with_a_codec_nothing_of_what_was_not_undone_is_stored_plain(
+    app: App, flowgen_database: str, flowgen_worker: Workers, db: Db
+) -> None:
+    settings = Settings(codec=Base64())
+    bookings = Bookings()
+    bookings.fails["hotel"] = PermanentError("a secret")
+
+    @app.workflow
+    def trip(cancels: bool) -> Flow[None]:
+        yield bookings.booked("hotel")
+        if cancels:
+            yield Sleep(60)
+        raise ValueError("another secret")
+
+    flowgen_worker(app, codec=Base64())
+    with flowgen.connect(flowgen_database, settings=settings) as client:
+        run = client.start(trip, True)
+        cancelled(client, run)
+        failed = client.start(trip, False)
+        with pytest.raises(RunFailed, match="another secret"):
+            failed.result(timeout=20)
+        for each in (run, failed):
+            error = each.refresh().error
+            assert error is not None
+            assert error.details["not_undone"][0]["failure"]["message"] == "a secret"
+    stored = db.execute("select string_agg(error::text, ' ') from flowgen.run").fetchone()
+    entries = db.execute("select string_agg(value, ' ') from flowgen.entry").fetchone()
+    assert "secret" not in f"{stored}{entries}"
