@@ -289,7 +289,7 @@ class HistoryItem:
     command: str | None
     """The kind of the command: step, sleep, invoke, ..."""
     outcome: str | None
-    """value, failure, timeout or cancellation."""
+    """value, failure, timeout, cancellation or skipped."""
     attempt: int | None
     recorded_at: datetime | None
     due_at: datetime | None
