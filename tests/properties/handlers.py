@@ -14,10 +14,15 @@ from hypothesis import strategies as st
 
 from flowgen.core.commands import (
     Checkpoint,
+    Choose,
     Flow,
     Gather,
+    Graph,
+    GraphResult,
     Invoke,
+    Map,
     Now,
+    Race,
     Random,
     Saga,
     Schedule,
@@ -46,6 +51,15 @@ def work(label: str, fails: int) -> str:
 
 
 def save(conn: Any, label: str, fails: int) -> str:
+    raise NotImplementedError
+
+
+def each_of(item: list[Any]) -> str:
+    """A step of a Map: `item` is what `work` takes."""
+    raise NotImplementedError
+
+
+def choose(names: list[str]) -> Choose:
     raise NotImplementedError
 
 
@@ -106,6 +120,53 @@ def command_of(node: Node, page: int) -> Any:
             raise AssertionError(other)
 
 
+def flow_of(item: list[Any]) -> Flow[list[str]]:
+    """A flow of a Map."""
+    first = yield from Step(work, *item).opts(retry=Retry(1))
+    return [first, (yield from Step(work, item[0], 0))]
+
+
+MAPPED: dict[str, Any] = {"step": each_of, "flow": flow_of, "run": CHILD}
+
+
+def map_of(node: Node, page: int) -> Any:
+    items: list[Any] = [[f"{node['label']}{page}", fails] for fails in node["items"]]
+    if node["of"] == "run":
+        items = [f"{label} {fails}" for label, fails in items]
+    made: Any = Map(MAPPED[node["of"]], items, limit=node["limit"], on_failure=node["on_failure"])
+    made = made.opts(as_runs=True) if node["of"] == "run" else made
+    made = made.opts(retry=Retry(2, initial=1, jitter=0)) if node["of"] == "step" else made
+    return named(made, node)
+
+
+def odd(done: GraphResult) -> bool:
+    return len(done) % 2 == 1
+
+
+def graph_of(node: Node, page: int, run: Any) -> Any:
+    """`run` makes a flow of the body of a node that has one."""
+    nodes: list[Any] = []
+    for place, each in enumerate(node["nodes"]):
+        name = f"n{place}"
+        after = [f"n{other}" for other in each["after"] if other < place]
+        if "body" in each:
+            made: Any = Scope(name, run(each["body"], page))
+        elif each["do"] == "choose":
+            found = [
+                f"n{other}" for other, more in enumerate(node["nodes"]) if place in more["after"] and other > place
+            ]
+            made = Step(choose, found[: each["count"]]).opts(name=name)
+        else:
+            made = (map_of if each["do"] == "map" else command_of)(each, page).opts(name=name)
+        made = made.opts(after=after, join=each["join"] if after else None, when=odd if each["odd"] else None)
+        nodes.append(made)
+    return named(Graph(*nodes), node)
+
+
+def shown_graph(done: GraphResult) -> list[Any]:
+    return [str(list(done)), str(dict(done.skipped)), str(list(done.failed))]
+
+
 SIMPLE = {"step", "save", "sleep", "invoke", "now", "uuid", "random", "commit", "schedule", "unschedule"}
 
 
@@ -154,6 +215,17 @@ def run_node(node: Node, page: int) -> Flow[Any]:
             ]
             found = yield from named(Gather(*parts, return_exceptions=node["keep"]), node)
             return [str(each) for each in found]
+        case "map":
+            return [str(each) for each in (yield from map_of(node, page))]
+        case "race":
+            tags = {
+                f"b{place}": flow(each["body"], page) if "body" in each else command_of(each, page)
+                for place, each in enumerate(node["branches"])
+            }
+            won = yield from named(Race(**tags), node)
+            return [won.tag, str(won.value)]
+        case "graph":
+            return shown_graph((yield from graph_of(node, page, flow)))
         case "scope":
             return (yield from Scope(node["name"], flow(node["body"], page)))
         case "saga":
@@ -217,6 +289,17 @@ async def arun_node(node: Node, page: int) -> Any:
             ]
             found: Any = await named(Gather(*parts, return_exceptions=node["keep"]), node)
             return [str(each) for each in found]
+        case "map":
+            return [str(each) for each in await map_of(node, page)]
+        case "race":
+            tags = {
+                f"b{place}": aflow(each["body"], page) if "body" in each else command_of(each, page)
+                for place, each in enumerate(node["branches"])
+            }
+            won = await named(Race(**tags), node)
+            return [won.tag, str(won.value)]
+        case "graph":
+            return shown_graph(await graph_of(node, page, aflow))
         case "scope":
             return await Scope(node["name"], aflow(node["body"], page))
         case "saga":
@@ -306,9 +389,49 @@ leaves = st.one_of(
 )
 
 
+maps = st.fixed_dictionaries(
+    {
+        "do": st.just("map"),
+        "of": st.sampled_from(["step", "flow", "run"]),
+        "label": st.just("m"),
+        "items": st.lists(st.sampled_from([0, 0, 1, -1]), max_size=4),
+        "limit": st.sampled_from([None, 1, 2]),
+        "on_failure": st.sampled_from(["fail_fast", "continue"]),
+        "name": names("m"),
+    }
+)
+
+
+def graphs(inside: st.SearchStrategy[Node]) -> st.SearchStrategy[Node]:
+    what = st.one_of(
+        simple,
+        maps,
+        st.fixed_dictionaries({"body": st.lists(inside, max_size=2)}),
+        st.fixed_dictionaries({"do": st.just("choose"), "count": st.integers(0, 2)}),
+    )
+    options = st.fixed_dictionaries(
+        {
+            "after": st.sets(st.integers(0, 3), max_size=2).map(sorted),
+            "join": st.sampled_from(["all_success", "all_done", "any_success"]),
+            "odd": st.sampled_from([False, False, True]),
+        }
+    )
+    nodes = st.lists(st.builds(lambda node, more: {**node, **more}, what, options), max_size=5)
+    return st.fixed_dictionaries({"do": st.just("graph"), "nodes": nodes, "name": names("d")})
+
+
 def composites(inside: st.SearchStrategy[Node]) -> st.SearchStrategy[Node]:
     bodies = st.lists(inside, max_size=3)
     return st.one_of(
+        maps,
+        graphs(inside),
+        st.fixed_dictionaries(
+            {
+                "do": st.just("race"),
+                "branches": st.lists(simple | st.fixed_dictionaries({"body": bodies}), min_size=1, max_size=3),
+                "name": names("r"),
+            }
+        ),
         st.fixed_dictionaries(
             {
                 "do": st.just("gather"),
@@ -353,5 +476,5 @@ def walk(program: Program) -> Iterator[Node]:
     while stack:
         node = stack.pop()
         yield node
-        for part in ("body", "handler", "finally", "branches"):
+        for part in ("body", "handler", "finally", "branches", "nodes"):
             stack.extend(node.get(part, ()))

@@ -13,13 +13,14 @@ from typing import Any
 
 import attrs
 
+from flowgen.core.commands import Choose
 from flowgen.core.context import current
 from flowgen.core.definitions import Task
 from flowgen.errors import PermanentError
 from flowgen.testing.simulation.plan import Plan
 from flowgen.testing.simulation.verdict import Verdict
 
-from .handlers import ONCE, Program, definitions, save, walk, work
+from .handlers import ONCE, Program, choose, definitions, each_of, save, walk, work
 
 __all__ = ["Example", "again", "verdict"]
 
@@ -56,7 +57,9 @@ CHILD: Task[Any, Any, Any] = Task(child, None, ONCE)
 def is_steady(program: Program) -> bool:
     """Whether nothing in it depends on time, on chance, or on what comes first."""
     return not any(
-        node.get("do") in ("now", "uuid", "random", "gather") or node.get("once") or node.get("timeout")
+        node.get("do") in ("now", "uuid", "random", "gather", "map", "race", "graph")
+        or node.get("once")
+        or node.get("timeout")
         for node in walk(program)
     )
 
@@ -66,7 +69,12 @@ def verdict(example: Example) -> Verdict:
     plan = Plan(
         definition=definitions(example.attempts)[example.spelling],
         input=json.dumps({"spec": example.program}),
-        outcomes={work: called, save: called},
+        outcomes={
+            work: called,
+            save: called,
+            each_of: lambda item: called(*item),
+            choose: lambda names: Choose(*names),
+        },
         cancels=example.cancels,
         services=list,
         seed=example.seed,

@@ -12,6 +12,7 @@ import attrs
 
 from flowgen.core import codec
 from flowgen.core.branches import Phase
+from flowgen.core.commands import Choose
 from flowgen.core.context import RunFacts
 from flowgen.core.decision import Decision, Failed, FunctionCall, Raised, Restarted, Result, Returned
 from flowgen.core.definitions import Workflow
@@ -200,7 +201,9 @@ class World:
 
 
 def result_of(call: FunctionCall) -> Result:
-    label, fails = call.command.args
+    if call.command.target == "choose":
+        return Returned(Choose(*call.command.args[0]))
+    label, fails = call.command.args if len(call.command.args) == 2 else call.command.args[0]
     if fails < 0:
         return Raised(PermanentError(label))
     if call.attempt <= fails:
