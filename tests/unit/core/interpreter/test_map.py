@@ -93,6 +93,17 @@ def test_with_continue_an_item_is_a_result_or_a_failure() -> None:
     assert result(bench) == ["a", "no", "c"]
 
 
+def test_a_handler_may_return_what_came_with_its_failures() -> None:
+    def handler() -> Flow[list[str | Failure]]:
+        return (yield from Map(work, range(2), on_failure="continue"))
+
+    bench = begun(handler)
+    gives(bench, "map/0/work", "a")
+    fails(bench, "map/1/work", NO)
+    first, second = result(bench)
+    assert (first, second["type"], second["message"]) == ("a", "PermanentError", "no")
+
+
 def test_a_generator_function_is_a_flow_of_this_run() -> None:
     def handler() -> Flow[Any]:
         return (yield from Map(two, range(3), limit=1))
