@@ -39,6 +39,9 @@ __all__ = [
     "StepFailed",
     "StepInterrupted",
     "StepTimedOut",
+    "TokenNotFound",
+    "TokenUsed",
+    "WaitFailed",
     "WaitTimedOut",
 ]
 
@@ -90,6 +93,14 @@ class DatabaseError(FlowgenError):
 
 class RunNotFound(FlowgenError, LookupError):
     """No run has this id."""
+
+
+class TokenNotFound(FlowgenError, LookupError):
+    """What was given is no completion token of this database. Says nothing else, whoever asks."""
+
+
+class TokenUsed(FlowgenError):
+    """A completion token that can be used no more: it was used, its time has passed, or its run has ended."""
 
 
 class RunExists(FlowgenError):
@@ -168,6 +179,10 @@ class ChildCancelled(OutcomeError):
 
 class ChildTimedOut(OutcomeError):
     """A child run did not end within the `timeout=` of the command that waits for it."""
+
+
+class WaitFailed(OutcomeError):
+    """What was waited for came as a failure: a token that was failed, or a payload that does not fit its type."""
 
 
 class WaitTimedOut(OutcomeError):

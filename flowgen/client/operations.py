@@ -15,7 +15,7 @@ from uuid import UUID
 import attrs
 
 from flowgen.app import App
-from flowgen.client import results, starting
+from flowgen.client import messages, results, starting
 from flowgen.client.clock import monotonic
 from flowgen.client.orders import Order, check, send
 from flowgen.client.plans import Bell, Do, Plan, ask
@@ -24,13 +24,14 @@ from flowgen.client.runs import HistoryItem, Reading, Snapshot, history_items
 from flowgen.client.sealing import opened_entries, opened_row
 from flowgen.client.waiters import Waiters
 from flowgen.client.why import Why
+from flowgen.core.commands import Token
 from flowgen.core.definitions import Call, Definition
 from flowgen.core.durations import Duration, as_timedelta
 from flowgen.core.sealing import Seal
 from flowgen.core.settings import Settings
 from flowgen.core.states import FINAL, Request, Status, public
 from flowgen.core.trace import Trace
-from flowgen.errors import DatabaseError, DefinitionError, FlowgenError
+from flowgen.errors import DatabaseError, DefinitionError, Failure, FlowgenError
 from flowgen.postgres import notifications, observe, runs
 from flowgen.postgres.database import Op, Schema
 from flowgen.postgres.rows import RunRow
@@ -244,6 +245,21 @@ class Operations:
         if not done:
             _refuse(row, "only a parked run can be accepted")
         return row
+
+    def signal(self, run_id: RunId, name: str, payload: object, *, own: bool) -> Plan[None]:
+        """A message to one run. `own` is False on a connection that the caller lends."""
+        yield from messages.signal(run_id, name, payload, self.settings, self.seal)
+        yield from self._hint(own=own)
+
+    def complete(self, token: str | Token[Any], value: object, *, own: bool) -> Plan[None]:
+        """What a token stands for was done."""
+        yield from messages.complete(token, value, self.settings, self.seal)
+        yield from self._hint(own=own)
+
+    def fail(self, token: str | Token[Any], error: str | BaseException | Failure, *, own: bool) -> Plan[None]:
+        """What a token stands for cannot be done."""
+        yield from messages.fail(token, error, self.seal)
+        yield from self._hint(own=own)
 
     def _resolve(self, run_id: RunId) -> Plan[UUID]:
         asked = candidates(self.settings.schema, run_id)

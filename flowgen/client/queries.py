@@ -14,8 +14,8 @@ from uuid import UUID
 
 import attrs
 
+from flowgen.core import ids
 from flowgen.core.definitions import Definition
-from flowgen.core.ids import uuid_of_id
 from flowgen.core.names import check_name
 from flowgen.core.states import RunKind, RunStatus, Status, public
 from flowgen.errors import DefinitionError
@@ -34,7 +34,6 @@ RunSort = Literal[
 
 MAX_LIMIT: Final = 10_000
 _SORTS: Final = get_args(RunSort)
-_UUID_TEXT: Final = 36
 
 
 @attrs.frozen(kw_only=True)
@@ -99,15 +98,9 @@ def candidates(schema: str, run_id: RunId) -> tuple[UUID, ...]:
     if not isinstance(run_id, str) or not run_id:  # pyright: ignore[reportUnnecessaryIsInstance]
         raise DefinitionError(f"a run is named by its id (a string) or its UUID, not by {run_id!r}")
     try:
-        derived = uuid_of_id(schema, run_id)
+        return ids.candidates(schema, run_id)
     except UnicodeEncodeError:
         raise DefinitionError(f"the run id {run_id!r} has lone surrogates, so no run has it") from None
-    if len(run_id) == _UUID_TEXT:
-        try:
-            return derived, UUID(run_id)
-        except ValueError:
-            pass
-    return (derived,)
 
 
 def cursor_of(row: RunRow, sort: str) -> str:

@@ -22,11 +22,12 @@ from flowgen.client.queries import RunId, RunQuery
 from flowgen.client.runs import HistoryItem, Page, Reading, Run, Snapshot
 from flowgen.client.steps import Steps
 from flowgen.client.why import Why
+from flowgen.core.commands import Token
 from flowgen.core.definitions import Call, Definition
 from flowgen.core.durations import Duration
 from flowgen.core.settings import Settings
 from flowgen.core.trace import Trace
-from flowgen.errors import DatabaseError, FlowgenError
+from flowgen.errors import DatabaseError, Failure, FlowgenError
 from flowgen.postgres.database import Schema, run
 from flowgen.postgres.opening import prepared_url
 from flowgen.postgres.pools import Pool, lent
@@ -193,6 +194,29 @@ class Client:
     def steps(self) -> Steps:
         """What an operator decides about one command: `client.steps.complete(run_id, "charge#2", "ch_2", by="ann")`."""
         return Steps(lambda run_id, order: self._changed(self._operations.order(run_id, order)))
+
+    # messages
+
+    def signal(self, run_id: RunId, name: str, payload: object = None, *, conn: Connection[Any] | None = None) -> None:
+        """Send a signal to a run, which reads it with WaitSignal, now or later; the payload is any JSON.
+
+        With `conn`, a connection of the caller's, it is sent if and only if the caller's transaction commits. Raises
+        RunNotFound, CodecError, FlowgenError for a run that has ended.
+        """
+        self._run(self._operations.signal(run_id, name, payload, own=conn is None), conn)
+
+    def complete(self, token: str | Token[Any], value: object = None, *, conn: Connection[Any] | None = None) -> None:
+        """What a completion token stands for was done: `Wait(token)` gives the value. Once; `conn` as in `signal`.
+
+        Raises TokenNotFound for what is no token of this database, TokenUsed, CodecError.
+        """
+        self._run(self._operations.complete(token, value, own=conn is None), conn)
+
+    def fail(
+        self, token: str | Token[Any], error: str | BaseException | Failure, *, conn: Connection[Any] | None = None
+    ) -> None:
+        """What a completion token stands for cannot be done: `Wait(token)` throws WaitFailed. See `complete`."""
+        self._run(self._operations.fail(token, error, own=conn is None), conn)
 
     # carrying out
 

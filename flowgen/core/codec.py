@@ -40,6 +40,7 @@ __all__ = [
     "Codec",
     "canonical",
     "check_size",
+    "check_type",
     "converter",
     "decode",
     "encode",
@@ -107,6 +108,14 @@ def decode(text: str | bytes, annotation: object = Any, *, what: str = "value") 
         raise CodecError(f"{what} cannot be read: the stored bytes are no UTF-8 ({error.reason})") from None
     except RecursionError:
         raise CodecError(f"{what} cannot be read: it is nested too deep") from None
+
+
+def check_type(annotation: object, *, what: str) -> None:
+    """Raise CodecError, naming `what`, for a type that no value can be read as."""
+    try:
+        shape_of(annotation)
+    except Refused as refused:
+        raise CodecError(f"{what} has a type that cannot be read: {refused.reason}") from None
 
 
 def structure(tree: object, annotation: object = Any, *, what: str = "value") -> Any:

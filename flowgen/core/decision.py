@@ -1,7 +1,7 @@
 """What the core asks the shell to do: plain data. The shell commits, calls, waits; the core never does.
 
 The order that keeps every promise: commands in `cancel_children` first, then one commit of `entries`, `children`,
-`schedules`, `consumed`, `checkpoint` and `finish` together, then `calls`. What was committed comes back as
+`schedules`, `signals`, `consumed`, `checkpoint` and `finish` together, then `calls`. What was committed comes back as
 `delivered` of the next `advance`.
 """
 
@@ -14,7 +14,7 @@ from uuid import UUID
 
 import attrs
 
-from flowgen.core.commands import Invoke, Schedule, Start, Step, Transaction, Unschedule
+from flowgen.core.commands import Invoke, Schedule, Signal, Start, Step, Transaction, Unschedule
 from flowgen.core.entries import Entry
 from flowgen.errors import Failure
 
@@ -31,6 +31,7 @@ __all__ = [
     "Restarted",
     "Result",
     "Returned",
+    "SignalRequest",
     "TimedOut",
     "Waits",
     "more",
@@ -80,6 +81,16 @@ class ScheduleRequest:
     command: Schedule | Unschedule
     input: str = "{}"
     """JSON text of the arguments of the runs that it starts."""
+
+
+@attrs.frozen
+class SignalRequest:
+    """Send a signal in the commit of its outcome; a failure is its outcome when there is nobody to send it to."""
+
+    key: str
+    command: Signal
+    payload: str
+    """JSON text."""
 
 
 @attrs.frozen
@@ -146,8 +157,9 @@ class Decision:
     calls: list[FunctionCall] = attrs.field(factory=list)
     children: Sequence[ChildStart] = ()
     schedules: Sequence[ScheduleRequest] = ()
+    signals: Sequence[SignalRequest] = ()
     consumed: Sequence[int] = ()
-    """Ids of the inbox messages that `entries` record."""
+    """Ids of the inbox messages that `entries`, or entries before them, record."""
     checkpoint: int | None = None
     """The CHECKPOINT entry closes a segment: its index becomes the base; this is the prologue."""
     aborts: Sequence[str] = ()

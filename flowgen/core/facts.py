@@ -68,6 +68,8 @@ class RunFacts:
     """Bytes of JSON that one value may have."""
     discreet: bool = False
     """Warnings show no values: a codec keeps them secret."""
+    secret: bytes = attrs.field(default=b"", repr=False)
+    """Of the schema: what completion tokens are signed with."""
     log: LogPort = no_log
 
     def shown(self, command: object) -> str:

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from hashlib import sha256
 from uuid import UUID
 
-__all__ = ["ENTROPY", "uuid7", "uuid7s", "uuid_of_id"]
+__all__ = ["ENTROPY", "candidates", "uuid7", "uuid7s", "uuid_of_id"]
 
 ENTROPY = 10
 """Bytes of randomness that `uuid7` takes."""
@@ -19,6 +19,7 @@ _RANDOM_A = (1 << 12) - 1
 _RANDOM_B = (1 << 62) - 1
 _MILLISECONDS = (1 << 48) - 1
 _SEPARATOR = b"\x1f"
+_UUID_TEXT = 36
 
 
 def uuid7(milliseconds: int, entropy: bytes) -> UUID:
@@ -56,3 +57,16 @@ def uuid_of_id(schema: str, id: str) -> UUID:
     """
     digest = int.from_bytes(sha256(schema.encode() + _SEPARATOR + id.encode()).digest()[:16], "big")
     return UUID(int=digest & ~(0xF << 76) & ~(0x3 << 62) | 0x8 << 76 | 0x2 << 62)
+
+
+def candidates(schema: str, id: str | UUID) -> tuple[UUID, ...]:
+    """The UUIDs that an id may mean, the likeliest first: an author's id may look like a UUID."""
+    if isinstance(id, UUID):
+        return (id,)
+    derived = uuid_of_id(schema, id)
+    if len(id) == _UUID_TEXT:
+        try:
+            return derived, UUID(id)
+        except ValueError:
+            pass
+    return (derived,)

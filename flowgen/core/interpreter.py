@@ -32,12 +32,13 @@ from flowgen.core.decision import Decision, Failed, Finish, Parked, Result, Wait
 from flowgen.core.definitions import Definition
 from flowgen.core.driver import Driver
 from flowgen.core.endings import Ending, obey, set_aside
-from flowgen.core.entries import Entry, EntryKind, Message, MessageKind, OutcomeKind
+from flowgen.core.entries import Entry, EntryKind, Message, OutcomeKind
 from flowgen.core.failures import failure_from
 from flowgen.core.finishing import Finishing
 from flowgen.core.functions import ContextKind
 from flowgen.core.history import CommandState, History, saved_of
 from flowgen.core.inputs import open_handler
+from flowgen.core.mailbox import Mailbox
 from flowgen.core.orders import obey_step
 from flowgen.core.semantics import steps
 from flowgen.core.sight import seen_from
@@ -61,9 +62,9 @@ class Execution:
     """One run's handler over its history. Not thread-safe; one owner at a time drives it."""
 
     __slots__ = (
-        "__weakref__", "_asking", "_base", "_begun", "_cancel_asked", "_delivering", "_driver", "_finishing",
-        "_heard", "_input", "_mailbox", "_orders", "_orphans", "_states", "context", "deadline", "definition",
-        "facts", "finish", "history", "problem", "view", "waiting",
+        "__weakref__", "_asking", "_base", "_begun", "_cancel_asked", "_delivering", "_driver", "_finishing", "_input",
+        "_mail", "_orphans", "_states", "context", "deadline", "definition", "facts", "finish", "history",
+        "problem", "view", "waiting",
     )  # fmt: skip
 
     def __init__(
@@ -95,12 +96,10 @@ class Execution:
         kind = StepContext if definition.function.context is ContextKind.STEP and definition.is_handler else Context
         self.context: Context[Any] = kind(facts, self.view)
         self._input = input
-        self._mailbox: dict[str, list[Message]] = {}
-        self._asking = semantics.Asking(facts.schema, self._mailbox, entropy)
+        self._mail = Mailbox()
+        self._asking = semantics.Asking(facts, self._mail, entropy)
         self._driver = Driver(self.view, history, facts, determinism=definition.options.determinism, yielded=yielded)
         self._states: dict[str, CommandState] = {}
-        self._heard: set[int] = set()
-        self._orders: list[Message] = []
         self._orphans: list[UUID] = []
         self.waiting = Waiting()
         """The commands that wait for a time or a message. Read only."""
@@ -136,8 +135,11 @@ class Execution:
             self._park("undecodable", error)
         finally:
             leave(token)
-        if driver.root_end is not None or self.deadline is not None or self.finish is not None or self._orders:
+        if driver.root_end is not None or self.deadline is not None or self.finish is not None or self._mail.orders:
             self._end(now, decision)
+        if self._mail.consumed:
+            decision.consumed = [*decision.consumed, *self._mail.consumed]
+            self._mail.consumed.clear()
         if driver.warnings:
             decision.warnings, driver.warnings = driver.warnings, []
         if self._orphans:
@@ -177,18 +179,10 @@ class Execution:
 
         Whether there was a new one.
         """
-        fresh = False
-        for message in messages:
-            if message.id in self._heard:
-                continue
-            fresh = True
-            self._heard.add(message.id)
-            if message.kind in (MessageKind.RETRY, MessageKind.ACCEPT):
-                self._orders.append(message)
-                continue
-            self._mailbox.setdefault(message.address, []).append(message)
-            self._driver.fresh.extend(self.waiting.listening_to(message.address))
-        return fresh
+        addresses = self._mail.post(messages)
+        for address in addresses:
+            self._driver.fresh.extend(self.waiting.listening_to(address))
+        return bool(addresses)
 
     def cancel(self, reason: str | None = None) -> Decision:
         """The run is to be cancelled: commit the decision's entry, then deliver it; `Cancelled` is thrown in there."""
@@ -314,6 +308,9 @@ class Execution:
                 self._driver.cancel(codec.decode(entry.value or "{}").get("reason"))
             else:
                 before = self._states.pop(entry.key, _UNKNOWN).indexes if self._states else ()
+                if self._mail.signals:
+                    free = self._mail.told(entry, lost=self._driver.is_dead(entry.key))
+                    self._driver.fresh.extend(self.waiting.listening_to(free) if free is not None else ())
                 self._driver.outcome(entry, before)
         elif entry.kind == EntryKind.CHECKPOINT:
             self.view.saved, self._base = saved_of(entry), entry.index
@@ -393,7 +390,7 @@ class Execution:
         driver = self._driver
         if self.finish is None:
             self.finish = self._finishing.finish(now, self.deadline)
-        if self._orders:
+        if self._mail.orders:
             self._obey(decision)
         elif isinstance(self.finish, Failed) and self.finish.retry_after is not None:
             again = [index for index in driver.last_failed if index not in driver.interrupted]
@@ -404,14 +401,14 @@ class Execution:
         undelivered = self.history.ordered[self._delivering + 1 :]
         if self._driver.refused is not None:
             undelivered.insert(0, self._driver.refused)
-        for order in self._orders:
+        for order in self._mail.orders:
             decision.consumed = more(decision.consumed, order.id)
             said = codec.decode(order.payload) or {}
             if "step" in said:
                 self.finish = obey_step(said, self.finish, decision, self._driver, self._states, self.waiting)
                 continue
             self.finish = obey(ending, order, self.finish, decision, undelivered, self.view.next_sequence)
-        self._orders.clear()
+        self._mail.orders.clear()
 
     def _park(self, reason: str, problem: Divergence | CodecError) -> None:
         self.finish = Parked(reason, str(problem))

@@ -28,6 +28,8 @@ _SEALED: Final = f'"{SEAL}'
 _UNFIT: Final = re.compile("[\0\ud800-\udfff]")
 _KINDS: Final = frozenset({EntryKind.OUTCOME, EntryKind.ATTEMPT, EntryKind.CHECKPOINT, EntryKind.ENDING})
 """Entries with values of the user's; the others hold ids and indexes."""
+_WHOLE: Final = frozenset({MessageKind.SIGNAL, MessageKind.TOKEN})
+"""Messages whose payload is sealed as a whole."""
 _TOLD: Final = re.compile(
     rf'(\{{"status":"(?:completed","output|failed","error)":)({_SEALED}[^"\\]*+(?:\\.[^"\\]*+)*+")(.*)', re.DOTALL
 )
@@ -121,10 +123,12 @@ class Seal:
         ]
 
     def open_messages(self, messages: Iterable[Message]) -> list[Message]:
-        """Messages of children with what these came to opened; what cannot be opened stays sealed."""
+        """Messages with what they hold of the user's opened; what cannot be opened stays sealed."""
         return [self._open_message(each) if _SEALED in each.payload else each for each in messages]
 
     def _open_message(self, message: Message) -> Message:
+        if message.kind in _WHOLE:
+            return attrs.evolve(message, payload=self.readable(message.payload) or "null")
         if message.kind == MessageKind.RETRY:
             said = json.loads(message.payload)
             if "value" in said.get("step", ()):

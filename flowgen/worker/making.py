@@ -53,9 +53,14 @@ class Maker:
         settings: Settings,
         now: Callable[[], datetime],
         *,
+        secret: bytes,
         entropy: Callable[[int], bytes] = os.urandom,
     ) -> None:
-        """`now` is the database's time; `entropy` is what Uuid, Random and the ids of children are made of."""
+        """`now` is the database's time; `entropy` is what Uuid, Random and the ids of children are made of.
+
+        `secret` is the schema's: completion tokens are signed with it.
+        """
+        self._secret = secret
         self._definitions: Mapping[str, Definition[..., Any, Any]] = app.definitions
         self._services = services
         self._settings = settings
@@ -85,6 +90,7 @@ class Maker:
             lineage=_lineage(claimed),
             max_payload=self._settings.max_payload,
             discreet=self._seal is not None,
+            secret=self._secret,
         )
         next_index = max(1, claimed.next_index)
         history = History.of(entries, base=claimed.base, prologue=claimed.prologue, next_index=next_index)

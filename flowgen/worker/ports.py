@@ -11,6 +11,7 @@ from uuid import UUID
 
 import attrs
 
+from flowgen.core.decision import SignalRequest
 from flowgen.core.entries import Entry
 from flowgen.core.settings import Settings
 from flowgen.postgres.rows import NewRun
@@ -22,7 +23,7 @@ from flowgen.worker.watchdog import Watchdog
 if TYPE_CHECKING:
     from flowgen.worker.live import LiveRun
 
-__all__ = ["Agents", "Attaches", "Commits", "Transacts"]
+__all__ = ["Agents", "Attaches", "Commits", "Sends", "Transacts"]
 
 
 class Commits(Protocol):
@@ -54,6 +55,14 @@ class Attaches(Protocol):
         ...
 
 
+class Sends(Protocol):
+    """The sender, for the runner."""
+
+    def submit(self, run: LiveRun, request: SignalRequest, entry: Entry) -> None:
+        """Send a signal with the outcome of its command."""
+        ...
+
+
 @attrs.define(kw_only=True)
 class Agents:
     """The agents and facts of one worker."""
@@ -66,6 +75,7 @@ class Agents:
     executor: Executor
     watchdog: Watchdog
     attacher: Attaches = attrs.field(init=False)
+    sender: Sends = attrs.field(init=False)
     committer: Commits = attrs.field(init=False)
     transactor: Transacts = attrs.field(init=False)
     cancel_runs: Callable[[UUID, Sequence[UUID], str, Callable[[], None]], None]

@@ -19,7 +19,7 @@ from flowgen.app import App
 from flowgen.core.sealing import Seal
 from flowgen.core.settings import Settings
 from flowgen.errors import DatabaseError
-from flowgen.postgres import claims, schedules, workers
+from flowgen.postgres import claims, messages, schedules, workers
 from flowgen.postgres.database import Op
 from flowgen.postgres.rows import Session
 from flowgen.postgres.workers import Lineage, Lost, Registered
@@ -78,6 +78,10 @@ class Registration:
         self._seen = registered.lineage
         self._on_session(registered.session.id)
         return registered.session, registered.now
+
+    async def secret(self) -> bytes:
+        """What this database signs completion tokens with."""
+        return await self._insist(messages.token_secret, TRIES)
 
     async def declare(self, now: datetime) -> None:
         """The schedules of this code; runs that nobody knew until now are put back."""

@@ -29,6 +29,7 @@ from flowgen.worker.executor import RunningCall
 from flowgen.worker.live import LiveRun, Part
 from flowgen.worker.making import Maker
 from flowgen.worker.ports import Agents
+from flowgen.worker.recording import Recorder
 from flowgen.worker.updates import ending, hanging_up, poison, reported, update
 
 __all__ = ["Runner"]
@@ -52,6 +53,7 @@ class Runner:
         self.cache = Cache(agents.settings.cache)
         self.draining = False
         self._evicts = evicting()
+        self._recorder = Recorder(agents, maker, adoption)
         self._seal = Seal.of(agents.settings)
 
     # claimed runs
@@ -154,7 +156,7 @@ class Runner:
             self._stop(run, run.stopping)
             return
         if decision.entries or decision.consumed:
-            self._record(run, decision)
+            self._recorder.record(run, decision, adopts=not self.draining)
         if decision.finish is not None:
             self._finish(run, decision.finish)
             return
@@ -167,24 +169,6 @@ class Runner:
             self._arm(run)
         if run.update is not None or run.entries:
             self.agents.committer.mark(run)
-
-    def _record(self, run: LiveRun, decision: Decision) -> None:
-        """What is committed with the entries of a decision; children with an author's id go their own way."""
-        apart = {child.key: child for child in decision.children if child.command.options.id is not None}
-        for entry in decision.entries:
-            if entry.key not in apart:
-                run.entries.append(entry)
-            elif decision.finish is None:
-                self.agents.attacher.submit(run, self.maker.child(run, apart[entry.key]), entry)
-        run.consumed += decision.consumed
-        if decision.children:
-            children = [self.maker.child(run, child) for child in decision.children if child.key not in apart]
-            if not self.draining:
-                self.adoption.mark(run, children)
-            run.children += children
-        run.schedules += [self.maker.schedule(request) for request in decision.schedules]
-        if decision.checkpoint is not None:
-            run.prologue = decision.checkpoint
 
     def _finish(self, run: LiveRun, finish: Finish) -> None:
         """The last part of a run: what it came to."""

@@ -24,7 +24,7 @@ __all__ = ["as_sent", "opened_run", "sealed_child", "sealed_part", "sealed_sched
 _log = logging.getLogger("flowgen.worker")
 
 _ENDS = frozenset({RunAction.COMPLETE, RunAction.FAIL, RunAction.CANCEL, RunAction.PARK})
-_FAILS = frozenset({"step", "transaction", "invoke", "wait", "start"})
+_FAILS = frozenset({"step", "transaction", "invoke", "wait", "start", "waitsignal", "signal"})
 """Commands that tell their handler of a failure."""
 
 

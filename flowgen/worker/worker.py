@@ -23,6 +23,7 @@ from flowgen.failpoints import ARMED, failpoint
 from flowgen.postgres import claims, database, inbox, notifications, workers
 from flowgen.postgres.rows import Session
 from flowgen.worker.adoption import Adoption
+from flowgen.worker.apart import Apart
 from flowgen.worker.attacher import Attacher
 from flowgen.worker.canceller import Canceller
 from flowgen.worker.claimer import Claimer
@@ -39,6 +40,7 @@ from flowgen.worker.ports import Agents
 from flowgen.worker.registration import Registration
 from flowgen.worker.runner import Runner
 from flowgen.worker.scheduler import Scheduler
+from flowgen.worker.sender import Sender
 from flowgen.worker.services import enter_services
 from flowgen.worker.sessions import SessionHolder
 from flowgen.worker.timers import Timers
@@ -139,8 +141,9 @@ class Worker:
             session, now = await self._registration.register()
             clock = DatabaseClock(now)
             await self._registration.declare(now)
+            secret = await self._registration.secret()
             holder = SessionHolder(session, clock, _log, self._on_lost)
-            self._assemble(holder, clock, control, services)
+            self._assemble(holder, clock, control, services, secret)
             self._heartbeat.start()
             started()
             self.ready = True
@@ -156,7 +159,9 @@ class Worker:
         self._links.append(link)
         return link
 
-    def _assemble(self, holder: SessionHolder, clock: DatabaseClock, control: Link, services: Any) -> None:
+    def _assemble(
+        self, holder: SessionHolder, clock: DatabaseClock, control: Link, services: Any, secret: bytes
+    ) -> None:
         loop = self._loop
         assert loop is not None
         self._holder = holder
@@ -179,7 +184,7 @@ class Worker:
             wake_at=self._wake_at,
         )
         seal = Seal.of(self.settings)
-        maker = Maker(self.app, services, self.settings, clock.now)
+        maker = Maker(self.app, services, self.settings, clock.now, secret=secret)
         adoption = Adoption(self.app.definitions, self._queues)
         self.runner = runner = Runner(agents, maker, adoption)
         self._committer = Committer(flush, holder, runner, lambda: self._claimer.lost_track(), seal)
@@ -188,8 +193,9 @@ class Worker:
             dialler, self.schema, holder, executor, control, runner.committed, self._committer.mark,
             idle=_IDLE * self.settings.lease, seal=seal,
         )  # fmt: skip
-        self._attacher = Attacher(self._link("attach"), holder, runner, self._committer, self._poke, seal)
-        agents.attacher = self._attacher
+        attaching, sending = (Apart(self._link(name), holder, runner, self._committer) for name in ("attach", "send"))
+        agents.attacher = self._attacher = Attacher(attaching, self._poke, seal)
+        agents.sender = self._sender = Sender(sending, self.settings.schema, self._poke, seal)
         agents.committer = self._committer
         agents.transactor = self._transactor
         self._executor = executor
@@ -218,6 +224,7 @@ class Worker:
             self._committer.serve(),
             runner.serve(),
             self._attacher.serve(),
+            self._sender.serve(),
             self._dialler.serve(),
             self._canceller.serve(),
             self._claimer.serve(),

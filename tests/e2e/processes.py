@@ -20,7 +20,7 @@ import asyncio, os, sys, threading, time
 import flowgen
 from flowgen import (
     App, Checkpoint, Context, Flow, Gather, Invoke, Retry, Settings, Sleep, Start, Step, StepContext, Transaction,
-    StepInterrupted, Wait, current, task, workflow,
+    CompletionToken, Race, StepInterrupted, Wait, WaitSignal, current, task, workflow,
 )
 
 def note(what):

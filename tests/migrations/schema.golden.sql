@@ -98,6 +98,11 @@ TABLE schedule
     overlap text NOT NULL
     input json NOT NULL
 
+TABLE secret
+    name text NOT NULL
+    value bytea NOT NULL
+    made_at timestamp with time zone NOT NULL
+
 TABLE waiter
     run_id uuid NOT NULL
     waiting_id uuid NOT NULL
@@ -135,6 +140,7 @@ CONSTRAINT schedule_name ON schedule: UNIQUE (target, name)
 CONSTRAINT schedule_origin ON schedule: CHECK ((origin = ANY (ARRAY['code'::text, 'dynamic'::text])))
 CONSTRAINT schedule_overlap ON schedule: CHECK ((overlap = ANY (ARRAY['allow'::text, 'skip'::text, 'queue'::text, 'cancel_previous'::text])))
 CONSTRAINT schedule_pkey ON schedule: PRIMARY KEY (schedule_id)
+CONSTRAINT secret_pkey ON secret: PRIMARY KEY (name)
 CONSTRAINT waiter_pkey ON waiter: PRIMARY KEY (run_id, waiting_id, key)
 CONSTRAINT worker_excuse ON worker: CHECK ((excuse = ANY (ARRAY['left'::text, 'outage'::text, 'stall'::text])))
 CONSTRAINT worker_pkey ON worker: PRIMARY KEY (worker_id)
@@ -156,6 +162,7 @@ CREATE INDEX run_suspect ON run USING btree (queue) WHERE ((status = 0) AND (rec
 CREATE INDEX schedule_due ON schedule USING btree (next_at) WHERE (NOT paused)
 CREATE UNIQUE INDEX schedule_name ON schedule USING btree (target, name)
 CREATE UNIQUE INDEX schedule_pkey ON schedule USING btree (schedule_id)
+CREATE UNIQUE INDEX secret_pkey ON secret USING btree (name)
 CREATE UNIQUE INDEX waiter_pkey ON waiter USING btree (run_id, waiting_id, key)
 CREATE UNIQUE INDEX worker_pkey ON worker USING btree (worker_id)
 
@@ -227,6 +234,10 @@ FUNCTION news(p_session uuid)
     RETURNS TABLE(run_id uuid, request integer, reason text, mail integer, deadline timestamp with time zone, inbox text)
     s search_path=pg_catalog, pg_temp, plan_cache_mode=force_generic_plan, enable_seqscan=off, enable_hashjoin=off, enable_mergejoin=off, jit=off
 
+FUNCTION post(p_to uuid[], p_kind integer, p_key text, p_payload text)
+    RETURNS TABLE(run_id uuid, name text, status integer, told boolean)
+    v search_path=pg_catalog, pg_temp, plan_cache_mode=force_generic_plan, enable_seqscan=off, enable_hashjoin=off, enable_mergejoin=off, jit=off
+
 FUNCTION promote(p_limit integer)
     RETURNS TABLE(at timestamp with time zone, promoted integer, next_due_at timestamp with time zone)
     v search_path=pg_catalog, pg_temp, plan_cache_mode=force_generic_plan, enable_seqscan=off, enable_hashjoin=off, enable_mergejoin=off, jit=off
@@ -247,6 +258,14 @@ FUNCTION run_id_for(id text)
     RETURNS uuid
     i search_path=pg_catalog, pg_temp
 
+FUNCTION send_signal(p_session uuid, p_epoch integer, p_claim integer, e_run uuid[], e_index integer[], e_facts integer[], e_key text[], e_fingerprint text[], e_attempt integer[], e_value text[], e_due timestamp with time zone[], e_delay interval[], p_sender uuid, p_to uuid[], p_name text, p_payload text)
+    RETURNS TABLE(what text, at timestamp with time zone, name text, status integer)
+    v search_path=pg_catalog, pg_temp, plan_cache_mode=force_generic_plan, enable_seqscan=off, enable_hashjoin=off, enable_mergejoin=off, jit=off
+
+FUNCTION signal(id text, name text, payload json)
+    RETURNS void
+    v search_path=pg_catalog, pg_temp
+
 FUNCTION start(name text, input json, id text, queue text, priority integer, delay interval, at timestamp with time zone, deadline interval, tags text[], correlation_id text, kind text)
     RETURNS text
     v search_path=pg_catalog, pg_temp
@@ -258,3 +277,11 @@ FUNCTION system_identifier()
 FUNCTION timeline()
     RETURNS text
     v
+
+FUNCTION token_mac(body bytea)
+    RETURNS bytea
+    s search_path=pg_catalog, pg_temp
+
+FUNCTION use_token(p_token text, p_payload text)
+    RETURNS text
+    v search_path=pg_catalog, pg_temp, plan_cache_mode=force_generic_plan, enable_seqscan=off, enable_hashjoin=off, enable_mergejoin=off, jit=off

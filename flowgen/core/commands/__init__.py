@@ -17,7 +17,9 @@ from flowgen.core.commands.facts import Now, Random, Uuid
 from flowgen.core.commands.fanout import Map, Race, Winner
 from flowgen.core.commands.graphs import Choose, Graph, GraphResult, Skip
 from flowgen.core.commands.schedules import Schedule, Unschedule
+from flowgen.core.commands.signals import Signal, WaitSignal
 from flowgen.core.commands.timing import Sleep
+from flowgen.core.commands.tokens import CompletionToken, Token
 
 __all__ = [
     "AnyCommand",
@@ -25,6 +27,7 @@ __all__ = [
     "Checkpoint",
     "Choose",
     "Command",
+    "CompletionToken",
     "Flow",
     "Gather",
     "Graph",
@@ -38,14 +41,17 @@ __all__ = [
     "Saga",
     "Schedule",
     "Scope",
+    "Signal",
     "Skip",
     "Sleep",
     "Start",
     "Step",
+    "Token",
     "Transaction",
     "Unschedule",
     "Uuid",
     "Wait",
+    "WaitSignal",
     "Winner",
 ]
 
@@ -59,6 +65,9 @@ AnyCommand: TypeAlias = (
     | Checkpoint
     | Schedule
     | Unschedule
+    | WaitSignal[Any]
+    | Signal
+    | CompletionToken[Any]
     | Gather[Any]
     | Map[Any]
     | Race[Any]

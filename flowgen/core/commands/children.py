@@ -13,7 +13,8 @@ from uuid import UUID
 import attrs
 from typing_extensions import TypeVar
 
-from flowgen.core.commands.command import Command, Compensation, given_compensation, set_field, shown_call
+from flowgen.core.commands.command import Command, Compensation, Typed, given_compensation, set_field, shown_call
+from flowgen.core.commands.tokens import Token
 from flowgen.core.definitions import Definition, check_priority
 from flowgen.core.durations import Duration
 from flowgen.core.names import check_id, check_name
@@ -29,15 +30,8 @@ T_co = TypeVar("T_co", covariant=True)
 NO_CHILD_OPTIONS = ChildOptions()
 
 
-class _Typed:
-    """Holds what is no field of a RunRef: the type is known from the code and must not be stored with a value."""
-
-    __slots__ = ("result_type",)
-    result_type: Any
-
-
 @attrs.frozen(init=False)
-class RunRef(_Typed, Generic[T_co]):
+class RunRef(Typed, Generic[T_co]):
     """A child run that was started; `Wait(ref)` gives its result. May be an argument or a result like any value."""
 
     key: str
@@ -187,22 +181,27 @@ def _child_given(id: str | None, queue: str | None, priority: int | None, tags: 
 
 @attrs.frozen(init=False, eq=False, repr=False)
 class Wait(Command[T_co]):
-    """The result of a run that was started with Start."""
+    """The result of a run that was started with Start, or the value with which a Token is completed.
 
-    ref: RunRef[Any]
+    A token throws WaitFailed when it is failed, or when the value does not fit; WaitTimedOut after its timeout.
+    """
+
+    ref: RunRef[Any] | Token[Any]
     options: ChildOptions  # pyright: ignore[reportIncompatibleVariableOverride] - frozen
     kind = "wait"
     stores = False
 
-    def __init__(self: Wait[T], ref: RunRef[T]) -> None:
-        if not isinstance(ref, RunRef):
-            raise DefinitionError(f"Wait takes what `yield from Start(...)` gave, not {ref!r}")
+    def __init__(self: Wait[T], ref: RunRef[T] | Token[T]) -> None:
+        if not isinstance(ref, RunRef | Token):
+            raise DefinitionError(
+                f"Wait takes what `yield from Start(...)` or `yield from CompletionToken()` gave, not {ref!r}"
+            )
         set_field(self, "ref", ref)
         set_field(self, "options", NO_CHILD_OPTIONS)
 
     @property
     def target(self) -> str:
-        return self.ref.name
+        return self.ref.name if isinstance(self.ref, RunRef) else self.ref.key
 
     @property
     def arguments(self) -> object:
@@ -210,7 +209,7 @@ class Wait(Command[T_co]):
 
     @property
     def default_name(self) -> str:
-        return f"wait:{self.ref.name}"
+        return f"wait:{self.target.rpartition('/')[2]}"
 
     def _shown(self) -> list[str]:
         return [repr(self.ref)]

@@ -25,6 +25,7 @@ __all__ = [
     "Compensation",
     "CompositeCommand",
     "Flow",
+    "Typed",
     "given_compensation",
     "out_of_graph",
     "set_field",
@@ -37,6 +38,13 @@ T_co = TypeVar("T_co", covariant=True)
 set_field = object.__setattr__
 """Sets a field of a frozen value under construction."""
 NO_OPTIONS = CommandOptions()
+
+
+class Typed:
+    """Holds what is no field of a value: the type is known from the code and must not be stored with it."""
+
+    __slots__ = ("result_type",)
+    result_type: Any
 
 
 class Command(Generic[T_co]):

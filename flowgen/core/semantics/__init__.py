@@ -15,6 +15,7 @@ from flowgen.core.commands import (
     AnyCommand,
     Checkpoint,
     Command,
+    CompletionToken,
     Gather,
     Graph,
     Invoke,
@@ -25,6 +26,7 @@ from flowgen.core.commands import (
     Saga,
     Schedule,
     Scope,
+    Signal,
     Skip,
     Sleep,
     Start,
@@ -33,11 +35,12 @@ from flowgen.core.commands import (
     Unschedule,
     Uuid,
     Wait,
+    WaitSignal,
 )
 from flowgen.core.commands.command import CompositeCommand
 from flowgen.core.entries import Entry
 from flowgen.core.facts import RunFacts
-from flowgen.core.semantics import checkpoints, children, graphs, joins, schedules, sleeps, steps
+from flowgen.core.semantics import checkpoints, children, graphs, joins, schedules, signals, sleeps, steps, tokens
 from flowgen.core.semantics import facts as recorded
 from flowgen.core.semantics.asking import Asking
 from flowgen.errors import DefinitionError
@@ -65,6 +68,10 @@ def ask(leaf: Leaf, asking: Asking) -> None:
             children.ask_start(leaf, command, asking)
         case Wait():
             children.ask_wait(leaf, command, asking)
+        case WaitSignal() | Signal():
+            signals.ask(leaf, command, asking)
+        case CompletionToken():
+            tokens.ask(leaf, command, asking)
         case Checkpoint():
             checkpoints.ask(leaf, command, asking)
         case Schedule() | Unschedule():
@@ -93,6 +100,10 @@ def prepare(
             text = children.prepare(command, facts)
         case Schedule():
             text = schedules.prepare(command)
+        case WaitSignal() | Signal():
+            text = signals.prepare(command)
+        case CompletionToken():
+            return tokens.prepare(command)
         case _:
             raise DefinitionError(f"{command!r} is a command of your own: flowgen knows what its own commands mean")
     if text is not None:
@@ -108,6 +119,10 @@ def answer(leaf: Leaf, entry: Entry) -> Ended:
             return steps.answer(leaf, command, entry)
         case Sleep() | Checkpoint() | Schedule() | Unschedule():
             return Ended()
+        case WaitSignal() | Signal():
+            return signals.answer(leaf, command, entry)
+        case CompletionToken():
+            return tokens.answer(leaf, command, entry)
         case Invoke() | Wait():
             return children.answer(leaf, command, entry)
         case Start():

@@ -10,7 +10,9 @@ import attrs
 from flowgen.core.branches import Leaf, Phase
 from flowgen.core.decision import Decision
 from flowgen.core.entries import Entry, EntryKind, Message, OutcomeKind
+from flowgen.core.facts import RunFacts
 from flowgen.core.history import CommandState
+from flowgen.core.mailbox import Mailbox
 
 __all__ = ["Asking", "outcome"]
 
@@ -19,9 +21,8 @@ __all__ = ["Asking", "outcome"]
 class Asking:
     """The questions of one run; the interpreter fills in what differs from one to the next."""
 
-    schema: str
-    """The ids of runs with a caller's id are derived from it."""
-    mailbox: Mapping[str, list[Message]]
+    facts: RunFacts
+    mail: Mailbox
     entropy: Callable[[int], bytes]
     """Random bytes; recorded before anybody sees them."""
     now: datetime = attrs.field(init=False)
@@ -30,6 +31,16 @@ class Asking:
     """What is recorded of the command so far."""
     prologue: int | None = attrs.field(default=None, init=False)
     """Where the prologue ended; None when the handler has not read its checkpoint."""
+
+    @property
+    def schema(self) -> str:
+        """The ids of runs with a caller's id are derived from it."""
+        return self.facts.schema
+
+    @property
+    def mailbox(self) -> Mapping[str, list[Message]]:
+        """The messages by address."""
+        return self.mail.boxes
 
     def record(self, leaf: Leaf, entry: Entry) -> None:
         """Commit an entry of the leaf; it is asked again, or answered, when the entry is delivered."""

@@ -8,7 +8,7 @@ from uuid import UUID
 
 from flowgen.core import codec
 from flowgen.core.branches import Ended, Leaf
-from flowgen.core.commands import Invoke, RunRef, Start, Wait
+from flowgen.core.commands import Invoke, RunRef, Start, Token, Wait
 from flowgen.core.decision import ChildStart, more
 from flowgen.core.definitions import Definition
 from flowgen.core.entries import Entry, EntryKind, OutcomeKind
@@ -16,6 +16,7 @@ from flowgen.core.facts import RunFacts
 from flowgen.core.failures import failure_from_json
 from flowgen.core.ids import uuid7, uuid_of_id
 from flowgen.core.inputs import encode_input
+from flowgen.core.semantics import tokens
 from flowgen.core.semantics.asking import Asking, outcome
 from flowgen.errors import ChildCancelled, ChildFailed, ChildTimedOut, DefinitionError, Failure
 
@@ -78,14 +79,14 @@ def ask_start(leaf: Leaf, command: Start[Any], asking: Asking) -> None:
 
 
 def ask_wait(leaf: Leaf, command: Wait[Any], asking: Asking) -> None:
-    if (
-        command.options.timeout is not None
-        and asking.state.armed_at is None
-        and not asking.mailbox.get(command.ref.key)
-    ):
+    ref = command.ref
+    if isinstance(ref, Token):
+        tokens.ask_wait(leaf, command, ref, asking)
+        return
+    if command.options.timeout is not None and asking.state.armed_at is None and not asking.mailbox.get(ref.key):
         asking.record(leaf, Entry(-1, EntryKind.ARMED, leaf.key, leaf.fingerprint, delay=command.options.timeout))
         return
-    _ask_for_end(leaf, command.ref.key, str(command.ref.run_id), command.options.on_timeout, asking)
+    _ask_for_end(leaf, ref.key, str(ref.run_id), command.options.on_timeout, asking)
 
 
 def _ask_for_end(leaf: Leaf, message_key: str, child: str, on_timeout: str, asking: Asking) -> None:
@@ -144,6 +145,8 @@ def answer_start(leaf: Leaf, command: Start[Any], entry: Entry) -> Ended:
 
 
 def answer(leaf: Leaf, command: Invoke[Any] | Wait[Any], entry: Entry) -> Ended:
+    if isinstance(command, Wait) and isinstance(command.ref, Token):
+        return tokens.answer_wait(leaf, command.ref, entry)
     type_ = command.ref.result_type if isinstance(command, Wait) else _result_type(command.definition)
     match entry.status:
         case OutcomeKind.VALUE:

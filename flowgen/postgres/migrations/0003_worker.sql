@@ -309,7 +309,9 @@ BEGIN
             AND (refused IS NULL OR refused[width_bucket(c.run, refused)] IS DISTINCT FROM c.run);
     END IF;
     IF ended IS NOT NULL THEN
-        DELETE FROM {schema}.inbox i WHERE i.run_id = ANY (ended);
+        -- a failed run may be retried, and then reads what was sent to it
+        DELETE FROM {schema}.inbox i
+        WHERE i.run_id = ANY (ended) AND NOT (i.kind IN (2, 4) AND landed_status[width_bucket(i.run_id, landed)] = 8);
         IF watched THEN
             DELETE FROM {schema}.waiter w WHERE w.run_id = ANY (ended);
         END IF;

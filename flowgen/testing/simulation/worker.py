@@ -28,6 +28,7 @@ from flowgen.testing.simulation.loop import Loop
 from flowgen.testing.simulation.requests import Link, Request
 from flowgen.testing.simulation.threads import Clock, Executor, Timers
 from flowgen.worker.adoption import Adoption
+from flowgen.worker.apart import Apart
 from flowgen.worker.attacher import Attacher
 from flowgen.worker.canceller import Canceller
 from flowgen.worker.claimer import Claimer
@@ -37,6 +38,7 @@ from flowgen.worker.live import LiveRun
 from flowgen.worker.making import Maker
 from flowgen.worker.ports import Agents
 from flowgen.worker.runner import Runner
+from flowgen.worker.sender import Sender
 from flowgen.worker.sessions import SessionHolder
 from flowgen.worker.transactor import Transactor
 
@@ -111,14 +113,16 @@ class Worker:
             wake_at=_nothing,
         )
         app = SimpleNamespace(definitions=plan.definitions)
-        maker = Maker(cast(Any, app), UNMADE, self.world.settings, clock.now, entropy=self.world.entropy)
+        maker = Maker(cast(Any, app), UNMADE, self.world.settings, clock.now, secret=b"", entropy=self.world.entropy)
         adoption = Adoption(plan.definitions, None)
         adoption.room = lambda: self.world.adopts
         self.runner = runner = Runner(agents, maker, adoption)
         self.claimer = Claimer(link, self.holder, clock, self.world.settings, None, runner, executor)
         self.committer = Committer(link, self.holder, runner, self.claimer.lost_track)
         agents.committer = self.committer
-        agents.attacher = self._attacher = Attacher(link, self.holder, runner, self.committer, _nothing)
+        apart = Apart(link, self.holder, runner, self.committer)
+        agents.attacher = self._attacher = Attacher(apart, _nothing)
+        agents.sender = self._sender = Sender(apart, self.world.settings.schema, _nothing)
         self._transactor = Transactor(
             cast(Any, Dialler(partial(self.world.server.finish_transaction, self))),
             cast(Any, Statements()),
@@ -134,6 +138,7 @@ class Worker:
         self.loop.agent(self.committer.serve())
         self.loop.agent(self._attacher.serve())
         self.loop.agent(self._canceller.serve())
+        self.loop.agent(self._sender.serve())
 
     # in the place of the watchdog
 

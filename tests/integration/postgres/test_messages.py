@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import hmac
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
 from uuid import UUID, uuid4
 
 from flowgen.core.entries import MessageKind
 from flowgen.core.states import Request, Status
-from flowgen.postgres import inbox
+from flowgen.core.tokens import written
+from flowgen.postgres import inbox, messages
 from flowgen.postgres.rows import Letter, RunAction
 from tests.integration.postgres.store import Store, change
+from tests.waiting import eventually
 
 
 def letter(run_id: UUID, payload: str = "1", key: str = "go") -> Letter:
@@ -80,3 +85,50 @@ def test_a_run_that_stands_keeps_standing_with_the_message_in_its_inbox(store: S
     store.run(inbox.deliver([letter(item.run_id)]))
     assert store.row(item.run_id, "status", "mail") == (Status.PAUSED, 1)
     assert store.inbox(item.run_id) == [("go", "1")]
+
+
+def test_the_database_and_a_worker_sign_alike(store: Store) -> None:
+    secret = store.run(messages.token_secret())
+    assert len(secret) == 32
+    assert store.one("SELECT {schema}.token_mac(%s)", b"what is signed") == hmac.digest(
+        secret, b"what is signed", "sha256"
+    )
+
+
+def test_a_token_is_used_once_while_its_run_lives_and_its_time_has_not_passed(store: Store) -> None:
+    secret = store.run(messages.token_secret())
+    run_id = store.start()
+    text = written(secret, run_id, uuid4(), None)
+    assert store.run(messages.use_token(text, "1")) == "used"
+    assert store.run(messages.use_token(text, "2")) == "again"
+    assert [payload for _, payload in store.inbox(run_id)] == ["1"]
+    now = store.one("SELECT {schema}.clock()")
+    assert store.run(messages.use_token(written(secret, run_id, uuid4(), now + timedelta(minutes=1)), "3")) == "used"
+    assert store.run(messages.use_token(written(secret, run_id, uuid4(), now), "4")) == "late"
+    assert store.run(messages.use_token(written(secret, uuid4(), uuid4(), None), "5")) == "over"
+    store.sql("UPDATE {schema}.run SET status = 9, finished_at = now() WHERE run_id = %s", run_id)
+    assert store.run(messages.use_token(written(secret, run_id, uuid4(), None), "6")) == "over"
+    assert len(store.inbox(run_id)) == 2
+
+
+def test_of_a_token_that_two_use_at_once_one_is_told_that_it_was_used(store: Store) -> None:
+    run_id = store.start()
+    text = written(store.run(messages.token_secret()), run_id, uuid4(), None)
+    first, second = store.connect(autocommit=False), store.connect()
+    assert store.run(messages.use_token(text, "1"), first) == "used"
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(store.run, messages.use_token(text, "2"), second)
+        eventually(lambda: store.one("SELECT count(*) FROM pg_locks WHERE NOT granted") > 0)
+        first.commit()
+        assert waiting.result(30) == "again"
+
+
+def test_what_was_not_signed_here_is_unknown_whatever_is_changed_of_it(store: Store) -> None:
+    run_id = store.start()
+    good = written(store.run(messages.token_secret()), run_id, uuid4(), None)
+    swapped = {place: good[:place] + ("A" if good[place] != "A" else "B") + good[place + 1 :] for place in range(104)}
+    forged = [*swapped.values(), written(bytes(32), run_id, uuid4(), None), "", good[:-1], good + "A", "x" * 104]
+    for text in forged:
+        assert store.run(messages.use_token(text, "1")) == "unknown", text
+    assert store.inbox(run_id) == []
+    assert store.run(messages.use_token(good, "1")) == "used"

@@ -44,6 +44,9 @@ def clients(conn: Connection[Any]) -> None:
         client.accept("order-o-1", by="ada", reason="it is right")
         print(client.why("order-o-1"), client.history("order-o-1"))
         assert_type(run.refresh(), Run[str])
+        client.signal("order-o-1", "approve", {"by": "ann"})
+        client.complete("flowgen_...", 5)
+        client.fail("flowgen_...", ValueError("declined"))
 
 
 async def clients_of_asyncio() -> None:

@@ -15,6 +15,7 @@ from flowgen import (
     Checkpoint,
     Choose,
     Command,
+    CompletionToken,
     Context,
     Cron,
     Failure,
@@ -30,14 +31,17 @@ from flowgen import (
     Saga,
     Schedule,
     Scope,
+    Signal,
     Sleep,
     Start,
     Step,
     StepContext,
+    Token,
     Transaction,
     Unschedule,
     Uuid,
     Wait,
+    WaitSignal,
     task,
     workflow,
 )
@@ -183,6 +187,23 @@ def children(n: int) -> Flow[None]:
     yield from Schedule(flowgen.call("checkout", order_id="o"), "nightly", cron="@daily")
     yield from Unschedule(charge, "daily")
     yield from Unschedule("charge", "daily")
+
+
+@workflow
+def messages(ref: RunRef[str]) -> Flow[None]:
+    assert_type((yield from WaitSignal("approve")), Any)
+    assert_type((yield from WaitSignal("approve", int, timeout="1h")), int)
+    assert_type((yield from WaitSignal("approve", list[str])), list[str])
+    assert_type((yield from WaitSignal("approve", int | None)), Any)
+    assert_type((yield from Signal("order-1", "approve", {"by": "ann"})), None)
+    yield from Signal(ref, "approve")
+    token = yield from CompletionToken(int, timeout=60)
+    assert_type(token, Token[int])
+    assert_type((yield from Wait(token)), int)
+    assert_type((yield from Wait(token).opts(timeout="1h")), int)
+    assert_type((yield from CompletionToken()), Token[Any])
+    assert_type((yield from Gather(WaitSignal("a", int), WaitSignal("b", str))), tuple[int, str])
+    assert_type(str(token), str)
 
 
 @workflow

@@ -18,6 +18,7 @@ from flowgen.core.commands import (
     AnyCommand,
     Checkpoint,
     Command,
+    CompletionToken,
     Flow,
     Gather,
     Graph,
@@ -30,14 +31,17 @@ from flowgen.core.commands import (
     Saga,
     Schedule,
     Scope,
+    Signal,
     Skip,
     Sleep,
     Start,
     Step,
+    Token,
     Transaction,
     Unschedule,
     Uuid,
     Wait,
+    WaitSignal,
 )
 from flowgen.core.context import Context, RunFacts, View
 from flowgen.core.retry import Retry
@@ -81,6 +85,7 @@ def helper(n: int, *rest: int, key: object = None) -> Flow[int]:
 
 
 REF = RunRef("start", UUID(int=7), "order-1", "checkout", str)
+TOKEN = Token("token", UUID(int=7), UUID(int=8), "flowgen_secret", None, str)
 
 EVERY: list[Command[Any]] = [
     Step(charge, "o", 500),
@@ -91,6 +96,10 @@ EVERY: list[Command[Any]] = [
     Invoke("by-name", 1),
     Start(checkout, "o"),
     Wait(REF),
+    WaitSignal("approve", int, timeout="1h"),
+    Signal("order-1", "approve", {"by": "ann"}),
+    CompletionToken(int, timeout=60),
+    Wait(TOKEN),
     Checkpoint(),
     Checkpoint(1, 2, {"n": 3}),
     Schedule(checkout.call("o"), "daily", cron="0 9 * * *"),
