@@ -170,6 +170,10 @@ def shown_graph(done: GraphResult) -> list[Any]:
 SIMPLE = {"step", "save", "sleep", "invoke", "now", "uuid", "random", "commit", "schedule", "unschedule"}
 
 
+def around(node: Node, inside: Any) -> Any:
+    return Scope(node["name"], inside) if node["do"] == "scope" else Saga(inside)
+
+
 def see(what: str, value: Any) -> None:
     ctx = current()
     shown = value if value is None or isinstance(value, bool | int | str | list) else str(value)
@@ -226,10 +230,8 @@ def run_node(node: Node, page: int) -> Flow[Any]:
             return [won.tag, str(won.value)]
         case "graph":
             return shown_graph((yield from graph_of(node, page, flow)))
-        case "scope":
-            return (yield from Scope(node["name"], flow(node["body"], page)))
-        case "saga":
-            return (yield from Saga(flow(node["body"], page)))
+        case "scope" | "saga":
+            return (yield from around(node, flow(node["body"], page)))
         case "inline":
             return (yield from INNER(node["body"], page))
         case "try":
@@ -300,10 +302,8 @@ async def arun_node(node: Node, page: int) -> Any:
             return [won.tag, str(won.value)]
         case "graph":
             return shown_graph(await graph_of(node, page, aflow))
-        case "scope":
-            return await Scope(node["name"], aflow(node["body"], page))
-        case "saga":
-            return await Saga(aflow(node["body"], page))
+        case "scope" | "saga":
+            return await around(node, aflow(node["body"], page))
         case "inline":
             return await AINNER(node["body"], page)
         case "try":
