@@ -12,6 +12,7 @@ from flowgen.core.commands import (
     Choose,
     Command,
     CompletionToken,
+    Emit,
     Flow,
     Gather,
     Graph,
@@ -34,11 +35,12 @@ from flowgen.core.commands import (
     Unschedule,
     Uuid,
     Wait,
+    WaitEvent,
     WaitSignal,
     Winner,
 )
 from flowgen.core.context import Context, StepContext, Trigger, current
-from flowgen.core.definitions import Call, Cron, Definition, Task, Workflow
+from flowgen.core.definitions import Call, Cron, Definition, On, Task, Workflow
 from flowgen.core.durations import Duration
 from flowgen.core.forgotten import ForgottenYieldWarning
 from flowgen.core.retry import Retry
@@ -107,6 +109,7 @@ __all__ = [
     "Divergence",
     "DuplicateNameError",
     "Duration",
+    "Emit",
     "Failure",
     "Flow",
     "FlowgenError",
@@ -120,6 +123,7 @@ __all__ = [
     "Map",
     "NotRegisteredError",
     "Now",
+    "On",
     "OutcomeError",
     "Page",
     "PermanentError",
@@ -160,6 +164,7 @@ __all__ = [
     "Unschedule",
     "Uuid",
     "Wait",
+    "WaitEvent",
     "WaitFailed",
     "WaitSignal",
     "WaitTimedOut",

@@ -23,9 +23,11 @@ from flowgen.core.definitions import (
     Definition,
     DefinitionOptions,
     Determinism,
+    On,
     Task,
     Workflow,
     as_crons,
+    as_events,
     check_priority,
 )
 from flowgen.core.durations import Duration, as_timedelta
@@ -89,15 +91,17 @@ class App:
         config: Mapping[str, Any] | None = None,
         priority: int = 0,
         cron: str | Cron | Iterable[str | Cron] | None = None,
+        on: str | On | Iterable[str | On] | None = None,
     ) -> Any:
         """`@task` makes a task of a plain function, sync or async, or of a generator of commands.
 
         `name` is the function's name, `queue` where its runs wait, `retry` the policy of its function (`Retry(3)`; of
         a generator's run `Retry(1)`), `timeout` start to close for each attempt, `config` what `ctx.get_config` reads,
-        `priority` which run goes first (higher), `cron` when runs start by themselves.
+        `priority` which run goes first (higher), `cron` when runs start by themselves, `on` which events
+        start them.
         Raises DefinitionError.
         """
-        options = _options(queue, retry, config, priority, cron, DEFAULT_STEP)
+        options = _options(queue, retry, config, priority, cron, on, DEFAULT_STEP)
         if timeout is not None:
             options["timeout"] = as_timedelta(timeout, what="timeout", positive=True)
 
@@ -128,6 +132,7 @@ class App:
         config: Mapping[str, Any] | None = None,
         priority: int = 0,
         cron: str | Cron | Iterable[str | Cron] | None = None,
+        on: str | On | Iterable[str | On] | None = None,
         determinism: Determinism = "warn",
     ) -> Any:
         """`@workflow` makes a workflow of a handler: a generator of commands, or a coroutine that awaits them.
@@ -135,7 +140,7 @@ class App:
         The options are those of `task`; `deadline` is the longest that a run may take, `determinism="strict"` parks a
         run whose arguments differ on replay. Raises DefinitionError.
         """
-        options = _options(queue, retry, config, priority, cron, DEFAULT_RUN)
+        options = _options(queue, retry, config, priority, cron, on, DEFAULT_RUN)
         if deadline is not None:
             options["deadline"] = as_timedelta(deadline, what="deadline", positive=True)
         if determinism not in ("warn", "strict"):
@@ -182,6 +187,7 @@ def _options(
     config: Mapping[str, Any] | None,
     priority: int,
     cron: str | Cron | Iterable[str | Cron] | None,
+    on: str | On | Iterable[str | On] | None,
     default: Retry,
 ) -> dict[str, Any]:
     if retry is not None and not isinstance(retry, Retry):
@@ -194,6 +200,7 @@ def _options(
         "config": dict(config or {}),
         "priority": check_priority(priority),
         "cron": as_crons(cron),
+        "on": as_events(on),
     }
 
 

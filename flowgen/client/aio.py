@@ -139,6 +139,14 @@ class AsyncClient:
         """
         return await self._run(self._operations.result(run_id, timeout, asyncio.Event()))
 
+    async def emit(self, event: str, payload: object = None, *, conn: AsyncConnection[Any] | None = None) -> str:
+        """Emit the event `name`: runs that it triggers are started, whoever waits for it is told. Gives the event's id.
+
+        With `conn`, a connection of the caller's, the event is there if and only if the caller's transaction commits.
+        Raises DefinitionError, CodecError.
+        """
+        return await self._run(self._operations.emit(event, payload, own=conn is None), conn)
+
     # looking
 
     @overload

@@ -15,7 +15,7 @@ from uuid import UUID
 import attrs
 
 from flowgen.app import App
-from flowgen.client import messages, results, starting
+from flowgen.client import emitting, messages, results, starting
 from flowgen.client.clock import monotonic
 from flowgen.client.orders import Order, check, send
 from flowgen.client.plans import Bell, Do, Plan, ask
@@ -78,6 +78,11 @@ class Operations:
         except DatabaseError:
             if not own:  # the caller's transaction is aborted now, and has to know
                 raise
+
+    def emit(self, name: str, payload: object, *, own: bool) -> Plan[str]:
+        """Emit an event; its id. Raises DefinitionError, CodecError."""
+        event_id = yield from emitting.emit(name, payload, self.settings, self.schema, self.seal, own=own)
+        return str(event_id)
 
     def result(self, run: RunId | Snapshot[Any], timeout: Duration | None, bell: Bell) -> Plan[Any]:
         """Wait for a run to end and give its result. Raises RunFailed, RunCancelled, RunNotFinished, RunNotFound."""

@@ -18,7 +18,20 @@ from typing_extensions import TypeIs
 from flowgen.core.commands import Command
 from flowgen.errors import DuplicateNameError
 
-__all__ = ["Branch", "Composite", "Ended", "Join", "Leaf", "Names", "Opened", "Part", "Phase", "is_flow"]
+__all__ = [
+    "Branch",
+    "Composite",
+    "Ended",
+    "Join",
+    "Leaf",
+    "Names",
+    "Opened",
+    "Part",
+    "Phase",
+    "heard_also",
+    "heard_before",
+    "is_flow",
+]
 
 FlowObject: TypeAlias = Generator[Any, Any, Any] | Coroutine[Any, Any, Any]
 
@@ -171,6 +184,8 @@ class Branch:
     """Commands that it yielded since."""
     last_failed: tuple[int, ...] = ()
     """Indexes of the entries of the outcomes that failed last, as far as nothing was answered after."""
+    heard: dict[str, datetime] | None = None
+    """The places of the events that answered its waits last, by fingerprint."""
     authored: bool = True
     undoes: bool = False
     """It undoes what succeeded elsewhere: nothing cancels it."""
@@ -205,6 +220,8 @@ class Composite:
     """The branches that are open, by position."""
     failed: tuple[int, ...] = ()
     """`last_failed` of the branches that have ended."""
+    heard: dict[str, datetime] | None = None
+    """Those of the branches that have ended."""
     plain: bool = True
     """Every branch so far is a single command, that is no composite itself."""
     filling: bool = True
@@ -212,6 +229,25 @@ class Composite:
     decided: bool = False
     cancelling: bool = False
     """The branch that waits for it is being cancelled: Cancelled is thrown when all branches have ended."""
+
+
+def heard_before(branch: Branch, fingerprint: str) -> datetime | None:
+    """The place of the event that answered such a wait last, before this branch, or in it."""
+    places: list[datetime] = []
+    while True:
+        if branch.heard is not None and (place := branch.heard.get(fingerprint)) is not None:
+            places.append(place)
+        if branch.parent is None:
+            return max(places, default=None)
+        branch = branch.parent.branch
+
+
+def heard_also(known: dict[str, datetime] | None, more: Mapping[str, datetime] | None) -> dict[str, datetime] | None:
+    """The later place of each."""
+    if not more:
+        return known
+    known = known or {}
+    return known | {each: max(place, known.get(each, place)) for each, place in more.items()}
 
 
 def is_flow(value: object) -> TypeIs[FlowObject]:

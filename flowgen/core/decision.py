@@ -1,8 +1,8 @@
 """What the core asks the shell to do: plain data. The shell commits, calls, waits; the core never does.
 
 The order that keeps every promise: commands in `cancel_children` first, then one commit of `entries`, `children`,
-`schedules`, `signals`, `consumed`, `checkpoint` and `finish` together, then `calls`. What was committed comes back as
-`delivered` of the next `advance`.
+`schedules`, `signals`, `emits`, `listens`, `quits`, `consumed`, `checkpoint` and `finish` together, then `calls`.
+What was committed comes back as `delivered` of the next `advance`.
 """
 
 from __future__ import annotations
@@ -23,9 +23,11 @@ __all__ = [
     "ChildStart",
     "Completed",
     "Decision",
+    "EmitRequest",
     "Failed",
     "Finish",
     "FunctionCall",
+    "ListenRequest",
     "Parked",
     "Raised",
     "Restarted",
@@ -94,6 +96,31 @@ class SignalRequest:
 
 
 @attrs.frozen
+class EmitRequest:
+    """Emit an event in the commit of its outcome."""
+
+    key: str
+    name: str
+    event_id: UUID
+    payload: str
+    """JSON text."""
+
+
+@attrs.frozen
+class ListenRequest:
+    """Register a wait for an event; one that is registered already, as after a replay, stays."""
+
+    key: str
+    name: str
+    fingerprint: str
+    """Of the wait: an event that is delivered says for which one."""
+    filter: str | None
+    """JSON text; see `flowgen.core.filters`."""
+    after: datetime | None
+    """The place of the event that answered the wait before this one; None: since the run began."""
+
+
+@attrs.frozen
 class Waits:
     """The run hangs up: what would wake it, beside its inbox."""
 
@@ -158,6 +185,10 @@ class Decision:
     children: Sequence[ChildStart] = ()
     schedules: Sequence[ScheduleRequest] = ()
     signals: Sequence[SignalRequest] = ()
+    emits: Sequence[EmitRequest] = ()
+    listens: Sequence[ListenRequest] = ()
+    quits: Sequence[str] = ()
+    """Keys of the waits for events that are over: their registrations go, and what was delivered to them."""
     consumed: Sequence[int] = ()
     """Ids of the inbox messages that `entries`, or entries before them, record."""
     checkpoint: int | None = None

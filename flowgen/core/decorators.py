@@ -11,7 +11,7 @@ from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar, overload
 
 from flowgen.core.commands import Flow
 from flowgen.core.context import Context, StepContext
-from flowgen.core.definitions import Cron, Determinism, Task, Workflow
+from flowgen.core.definitions import Cron, Determinism, On, Task, Workflow
 from flowgen.core.durations import Duration
 from flowgen.core.retry import Retry
 
@@ -92,6 +92,7 @@ class TaskEntry(Protocol):
         config: Mapping[str, Any] | None = None,
         priority: int = 0,
         cron: str | Cron | Iterable[str | Cron] | None = None,
+        on: str | On | Iterable[str | On] | None = None,
     ) -> TaskDecorator:
         """See `App.task`."""
 
@@ -151,6 +152,7 @@ class WorkflowEntry(Protocol):
         config: Mapping[str, Any] | None = None,
         priority: int = 0,
         cron: str | Cron | Iterable[str | Cron] | None = None,
+        on: str | On | Iterable[str | On] | None = None,
         determinism: Determinism = "warn",
     ) -> WorkflowDecorator:
         """See `App.workflow`."""

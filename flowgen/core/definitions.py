@@ -17,6 +17,7 @@ from typing_extensions import TypeIs, TypeVar
 from flowgen.core.context import current_or_detached
 from flowgen.core.cron import CronSpec
 from flowgen.core.durations import Duration, as_timedelta
+from flowgen.core.filters import Filter, fields_of, filter_text
 from flowgen.core.functions import ContextKind, Flavour, Function, describe
 from flowgen.core.names import check_id, check_name
 from flowgen.core.retry import Retry
@@ -29,6 +30,7 @@ __all__ = [
     "Cron",
     "Definition",
     "DefinitionOptions",
+    "On",
     "Task",
     "Workflow",
     "is_definition",
@@ -59,6 +61,36 @@ class Cron:
         CronSpec.parse(self.expression, self.timezone)
 
 
+@attrs.frozen(init=False)
+class On:
+    """One event trigger of a definition: each event of this name that fits starts one run.
+
+    `when` is a filter of the payload, as of `WaitEvent`. `fields`: the event is for it only if one of these has
+    changed: stands in the list `changed` of the payload, as table triggers give it, or else in the payload itself.
+    """
+
+    event: str
+    when: str | None
+    """The stored form of the filter."""
+    fields: tuple[str, ...] | None
+
+    def __init__(self, event: str, when: Filter | None = None, fields: str | Iterable[str] | None = None) -> None:
+        checked = check_name(event, "the name of an event")
+        condition = filter_text(when, f"On({checked!r}, when=)")
+        self.__attrs_init__(checked, condition, fields_of(fields, f"On({checked!r}, fields=)"))
+
+
+def as_events(on: str | On | Iterable[str | On] | None) -> tuple[On, ...]:
+    """One event trigger, several or none, as a tuple; a plain string is the short form."""
+    if on is None:
+        return ()
+    given = (on,) if isinstance(on, str | On) else tuple(on)
+    for each in given:
+        if not isinstance(each, str | On):
+            raise DefinitionError(f"on= takes the name of an event, an On, or several of them, not {each!r}")
+    return tuple(On(each) if isinstance(each, str) else each for each in given)
+
+
 def as_crons(cron: str | Cron | Iterable[str | Cron] | None) -> tuple[Cron, ...]:
     """One cron trigger, several or none, as a tuple; a plain string is the short form."""
     if cron is None:
@@ -81,6 +113,7 @@ class DefinitionOptions:
     priority: int = 0
     config: Mapping[str, Any] = attrs.field(factory=dict[str, Any])
     cron: tuple[Cron, ...] = ()
+    on: tuple[On, ...] = ()
     determinism: Determinism = "warn"
 
 

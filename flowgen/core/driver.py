@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from flowgen.core import semantics
-from flowgen.core.branches import Branch, Composite, Ended, Leaf, Opened
+from flowgen.core.branches import Branch, Composite, Ended, Leaf, Opened, heard_also
 from flowgen.core.closing import close_branch, swallowed, untie
 from flowgen.core.commands import Command
 from flowgen.core.commands.command import CompositeCommand
@@ -104,7 +104,7 @@ class Driver:
 
     def begin(self, flow: FlowObject) -> None:
         """Start the handler."""
-        self._root = Branch("", flow)
+        self._root = Branch("", flow, heard=self._history.heard)
         self._drive(self._root, Ended())
 
     def outcome(self, entry: Entry, before: tuple[int, ...] = ()) -> None:
@@ -121,11 +121,7 @@ class Driver:
             self.fresh.pop()  # a replay answers what nobody will ask for
         branch = leaf.branch
         branch.waiting = None
-        end = self._answer(leaf, entry, before)
-        if branch.flow is None:
-            self._ended(branch, end)
-        else:
-            self._drive(branch, end)
+        self._resume(branch, self._answer(leaf, entry, before))
 
     def noted(self, entry: Entry) -> Leaf | None:
         """The leaf that an entry without an outcome belongs to; None when nobody waits. Raises Divergence."""
@@ -218,6 +214,8 @@ class Driver:
                 self.interrupted.update(leaf.branch.last_failed)
         if entry.status == OutcomeKind.VALUE and entry.value is not None:
             self.view.results[entry.key] = entry.value
+        if entry.due_at is not None and leaf.command.listens:
+            leaf.branch.heard = heard_also(leaf.branch.heard, {leaf.fingerprint: entry.due_at})
         if self.prologue is not None and entry.index >= self.prologue:
             self._segment.append(entry)
         return end
@@ -273,8 +271,8 @@ class Driver:
                 composite = None
                 text = None
                 if yielded.stores:
-                    there = {"in_branch": branch is not self._root, "cancelled": self.cancelled}
-                    text = semantics.prepare(yielded, self._facts, prologue=self.prologue, **there)
+                    at: Any = {"prologue": self.prologue, "cancelled": self.cancelled, "heard": branch.heard}
+                    text = semantics.prepare(yielded, self._facts, in_branch=branch is not self._root, **at)
                 named = yielded.options.name is not None and names.authored
                 leaf = Leaf(names.key(yielded), yielded, branch, yielded.fingerprint(), named, text)
         except (DefinitionError, CodecError, TypeError) as error:
@@ -348,6 +346,7 @@ class Driver:
         del composite.children[branch.position]
         if branch.last_failed and not composite.join.goes_on(branch.position):
             composite.failed += branch.last_failed
+        composite.heard = heard_also(composite.heard, branch.heard)
         if not (composite.decided or branch.undoes):
             composite.decided = composite.join.ended(branch.position, end)
             if not composite.filling:
@@ -364,6 +363,7 @@ class Driver:
     def _joined(self, composite: Composite) -> Ended:
         if composite.decided:
             dispose(composite.command)  # what was not opened
+        composite.branch.heard = heard_also(composite.branch.heard, composite.heard)
         if composite.cancelling:
             return Ended(error=Cancelled(self.cancel_reason))
         composite.branch.last_failed = composite.failed

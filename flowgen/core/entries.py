@@ -27,7 +27,8 @@ class EntryKind(IntEnum):
     CHILD = 5
     """A child run was made: `value` is its run_id as a JSON string."""
     CHECKPOINT = 6
-    """Progress with data: `value` is `[cursor, items_processed, accumulated_results]`. Closes the segment."""
+    """Progress with data: `value` is `[cursor, items_processed, accumulated_results]`, and what `Saved.heard` says when
+    there is some. Closes the segment."""
     SET_ASIDE = 7
     """`value` is `{"indexes": [...], "why": ..., "who": ...}`: those entries answer no longer."""
     ENDING = 8
@@ -62,7 +63,7 @@ class Entry:
     value: str | None = None
     """JSON text."""
     due_at: datetime | None = None
-    """By the committer for an entry with a `delay`, when it is durable."""
+    """By the committer for an entry with a `delay`, when it is durable. Of a wait's outcome: the place of its event."""
     delay: timedelta | None = None
     """Not stored: asks the database for `due_at` = its now + delay."""
     named: bool = False
@@ -78,6 +79,7 @@ class MessageKind(IntEnum):
     """A child ended: `key` is the parent's command; `payload` is `{"status": ..., "output": ...| "error": ...}`."""
     SIGNAL = 2
     EVENT = 3
+    """An event for a wait: `key` is its command, `payload` as `semantics.events.opened` reads it."""
     TOKEN = 4
     RETRY = 5
     """A client retries a failed run: `payload` is `{"from_scratch": bool, "who": ...}`."""

@@ -40,6 +40,8 @@ class Saved:
     cursor: Any = None
     items_processed: int = 0
     accumulated_results: Any = None
+    heard: Mapping[str, str] = _NONE
+    """The places of the events that answered the waits so far, by their fingerprints; ISO 8601."""
 
 
 @attrs.define(kw_only=True)

@@ -31,6 +31,9 @@ class CommandState:
     started_before: bool = False
     """It was begun by an earlier owner, who is gone."""
     armed_at: datetime | None = None
+    armed: bool = False
+    armed_before: bool = False
+    """It was armed before this replay."""
     child: str | None = None
     """The run_id of the child that was made."""
     indexes: tuple[int, ...] = ()
@@ -49,6 +52,7 @@ class CommandState:
                 self.started_before = replayed
             case EntryKind.ARMED:
                 self.armed_at = entry.due_at
+                self.armed, self.armed_before = True, replayed
             case EntryKind.CHILD:
                 self.child = (entry.value or "").strip('"')
                 self.armed_at = entry.due_at
@@ -74,6 +78,13 @@ class History:
     strict_until: int | None = None
     """Outcomes below it must be asked for in their order; None: all. A segment that starts in mid-loop, and a history
     that was edited by setting aside, have outcomes that nobody asks for."""
+
+    @property
+    def heard(self) -> dict[str, datetime] | None:
+        """The places of the events that the handler was given before that checkpoint."""
+        if self.saved is None or not self.saved.heard:
+            return None
+        return {each: datetime.fromisoformat(place) for each, place in self.saved.heard.items()}
 
     @classmethod
     def of(
@@ -125,8 +136,8 @@ def _set_aside(entries: Sequence[Entry]) -> tuple[set[int], int]:
 
 def saved_of(entry: Entry) -> Saved:
     """What a CHECKPOINT entry saved."""
-    cursor, items_processed, accumulated = codec.decode(entry.value or "[null, null, null]")
-    return Saved(cursor, items_processed or 0, accumulated)
+    cursor, items_processed, accumulated, *rest = codec.decode(entry.value or "[null, null, null]")
+    return Saved(cursor, items_processed or 0, accumulated, rest[0] if rest else {})
 
 
 def set_aside_value(indexes: Sequence[int], why: str, who: str, *, below: int = 0) -> str:

@@ -16,7 +16,7 @@ from flowgen.core.definitions import Definition
 from flowgen.core.functions import ContextKind
 from flowgen.errors import CodecError, DefinitionError
 
-__all__ = ["decode_input", "encode_input", "open_handler"]
+__all__ = ["decode_input", "encode_input", "open_handler", "triggered_input", "triggering_payload"]
 
 
 def encode_input(definition: Definition[..., Any, Any] | None, name: str, arguments: object) -> str:
@@ -51,6 +51,17 @@ def decode_input(
             f"the input does not fit the signature of {definition!r} ({definition.location}): {error}"
         ) from None
     return raw, args, kwargs
+
+
+def triggered_input(payload: str) -> str:
+    """The input of a run that an event starts: an object is bound by parameter name, anything else is the argument."""
+    return payload if payload.startswith("{") else f"[[{payload}],{{}}]"
+
+
+def triggering_payload(input: str) -> Any:
+    """The payload that `triggered_input` was given. Raises CodecError."""
+    found = codec.decode(input, what="the payload of the event")
+    return found[0][0] if isinstance(found, list) else found
 
 
 def open_handler(

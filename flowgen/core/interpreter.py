@@ -374,14 +374,16 @@ class Execution:
         if leaf.key in self._driver.leaves or leaf.key in self._driver.ledger.awaited:
             return
         state = self._states.pop(leaf.key, None)
-        # A parked run is taken up again, and then waits for its children.
-        if state is not None and state.child is not None and not isinstance(self.finish, Parked):
+        if isinstance(self.finish, Parked):
+            return  # it is taken up again, and then waits for its children and events
+        if state is not None and state.child is not None:
             decision.cancel_children = more(decision.cancel_children, UUID(state.child))
+        if leaf.command.listens and (state is not None or leaf.phase is not Phase.NEW):
+            decision.quits = more(decision.quits, leaf.key)
 
     def _hang_up(self) -> Waits | None:
-        if not self._driver.leaves or self.busy:
-            return None
-        return Waits(self.waiting.due_at, self.waiting.messages(all_of=self._driver.joins_all))
+        idle = self._driver.leaves and not self.busy
+        return Waits(self.waiting.due_at, self.waiting.messages(all_of=self._driver.joins_all)) if idle else None
 
     # ends
 
@@ -411,6 +413,5 @@ class Execution:
         self._mail.orders.clear()
 
     def _park(self, reason: str, problem: Divergence | CodecError) -> None:
-        self.finish = Parked(reason, str(problem))
-        self.problem = problem
+        self.finish, self.problem = Parked(reason, str(problem)), problem
         self._driver.cut_all()

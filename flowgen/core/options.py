@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from flowgen.core.commands.graphs import GraphResult
 
 __all__ = [
-    "After", "ChildOptions", "CommandOptions", "JoinRule", "StepOptions", "When", "child_options", "common_options",
-    "step_options",
+    "After", "ChildOptions", "CommandOptions", "JoinRule", "StepOptions", "WaitOptions", "When", "child_options",
+    "common_options", "step_options",
 ]  # fmt: skip
 
 After: TypeAlias = Named | Iterable[Named]
@@ -49,6 +49,13 @@ class StepOptions(CommandOptions):
     at_most_once: bool = False
     config: Mapping[str, Any] = attrs.field(factory=dict)
     compensate: Any = None
+
+
+@attrs.frozen(kw_only=True)
+class WaitOptions(CommandOptions):
+    """Options of a wait for an event."""
+
+    timeout: timedelta | None = None
 
 
 @attrs.frozen(kw_only=True)

@@ -30,8 +30,10 @@ _KINDS: Final = frozenset({EntryKind.OUTCOME, EntryKind.ATTEMPT, EntryKind.CHECK
 """Entries with values of the user's; the others hold ids and indexes."""
 _WHOLE: Final = frozenset({MessageKind.SIGNAL, MessageKind.TOKEN})
 """Messages whose payload is sealed as a whole."""
+_TELL: Final = frozenset({MessageKind.CHILD, MessageKind.EVENT})
 _TOLD: Final = re.compile(
-    rf'(\{{"status":"(?:completed","output|failed","error)":)({_SEALED}[^"\\]*+(?:\\.[^"\\]*+)*+")(.*)', re.DOTALL
+    rf'(\{{"(?:status":"(?:completed","output|failed","error)|payload)":)({_SEALED}[^"\\]*+(?:\\.[^"\\]*+)*+")(.*)',
+    re.DOTALL,
 )
 
 
@@ -134,7 +136,7 @@ class Seal:
             if "value" in said.get("step", ()):
                 said["step"]["value"] = self.readable(said["step"]["value"])
             return attrs.evolve(message, payload=json.dumps(said, ensure_ascii=False))
-        found = _TOLD.fullmatch(message.payload) if message.kind == MessageKind.CHILD else None
+        found = _TOLD.fullmatch(message.payload) if message.kind in _TELL else None
         if found is None:
             return message
         return attrs.evolve(message, payload=f"{found[1]}{self.readable(found[2])}{found[3]}")

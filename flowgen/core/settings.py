@@ -54,6 +54,8 @@ class Settings:
     """Bytes of JSON that one input, result or outcome may have."""
     max_recoveries: int
     """After so many workers that died of one run, the run fails."""
+    keep_events: timedelta
+    """How long an event is kept for waits that begin after it: longer than any run works before it waits for one."""
     pooler: bool
     """A pooler in transaction mode stands before the server: no prepared statements, no LISTEN, no session state."""
     codec: Codec | None = attrs.field(
@@ -72,6 +74,7 @@ class Settings:
         schema: str = "flowgen",
         max_payload: int = 32 * _MIB,
         max_recoveries: int = 3,
+        keep_events: Duration = "7d",
         pooler: bool = False,
         codec: Codec | None = None,
     ) -> None:
@@ -99,6 +102,7 @@ class Settings:
             schema=check(check_schema, schema),
             max_payload=check(_whole, max_payload, "max_payload", 1, _LARGEST_PAYLOAD),
             max_recoveries=check(_whole, max_recoveries, "max_recoveries", 1, 1000),
+            keep_events=check(as_timedelta, keep_events, what="keep_events"),
             pooler=check(_flag, pooler, "pooler"),
             codec=check(_codec, codec),
         )

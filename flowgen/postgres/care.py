@@ -32,6 +32,8 @@ class Look:
     """Held runs, whether or not one can be put back."""
     cascades: bool
     """Runs that ended and may have children to cancel."""
+    events: bool
+    """Events that nobody was told of, or waits that look for one."""
     next_due_at: datetime | None
     """Of the sleepers, delayed runs and deadlines; it may be past."""
     next_tick_at: datetime | None

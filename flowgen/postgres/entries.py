@@ -33,6 +33,7 @@ from flowgen.core.states import RunKind
 from flowgen.errors import DatabaseError
 from flowgen.postgres import arrays
 from flowgen.postgres.database import Op, Statement, utc
+from flowgen.postgres.effects import effects_json
 from flowgen.postgres.rows import FlushBatch, FlushResult, NewRun, RunAction, RunUpdate, ScheduleChange, Session
 
 __all__ = ["Stored", "entry_params", "flush", "halve", "page", "parse_history", "read_back"]
@@ -67,14 +68,15 @@ def flush(session: Session, batch: FlushBatch) -> Op[FlushResult]:
     params |= entry_params(batch.entries)
     params["c_run"] = arrays.uuids([run_id for run_id, _ in batch.consumed])
     params["c_id"] = arrays.int8s([message for _, message in batch.consumed])
-    if not (batch.updates or batch.children or batch.schedules):
+    if not (batch.updates or batch.children or batch.schedules or batch.effects):
         rows = yield Statement("flush_entries", params)
         fenced, now, *due = rows[0]
         return FlushResult(fenced=fenced, skipped=_NONE, due=due_times(*due), landed={}, now=utc(now))
     params |= _row_params(batch.updates)
-    if batch.children or batch.schedules:
+    if batch.children or batch.schedules or batch.effects:
         params |= _child_params(batch.children)
         params["schedules"] = schedules_json(batch.schedules) if batch.schedules else None
+        params["effects"] = effects_json(batch.effects) if batch.effects else None
         rows = yield Statement("flush_all", params)
     else:
         try:
@@ -214,7 +216,7 @@ def halve(batch: FlushBatch) -> tuple[FlushBatch, FlushBatch] | None:
             runs[child.parent_id] = None
     for run_id, _ in batch.consumed:
         runs[run_id] = None
-    for run_id, _ in batch.schedules:
+    for run_id, _ in (*batch.schedules, *batch.effects):
         runs[run_id] = None
     if len(runs) < 2:
         return None
@@ -229,6 +231,7 @@ def _part(batch: FlushBatch, runs: set[UUID], *, wanted: bool) -> FlushBatch:
         children=[child for child in batch.children if (child.parent_id in runs) is wanted],
         consumed=[item for item in batch.consumed if (item[0] in runs) is wanted],
         schedules=[item for item in batch.schedules if (item[0] in runs) is wanted],
+        effects=[item for item in batch.effects if (item[0] in runs) is wanted],
     )
 
 

@@ -16,7 +16,10 @@ from __future__ import annotations
 from flowgen.postgres.database import Op, Schema, Statement
 from flowgen.postgres.rows import Session
 
-__all__ = ["listen", "notify", "say_idle"]
+__all__ = ["EVENTS", "listen", "notify", "say_idle"]
+
+EVENTS = "events"
+"""Says that there may be events to tell of."""
 
 
 def say_idle(session: Session, idle: bool) -> Op[None]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from enum import IntEnum
+from typing import TypeAlias
 from uuid import UUID
 
 import attrs
@@ -18,19 +19,24 @@ from flowgen.core.entries import Entry, Message
 __all__ = [
     "Claimed",
     "ClaimedRun",
+    "Effect",
+    "Emission",
     "Ended",
     "FlushBatch",
     "FlushResult",
     "Have",
     "Letter",
+    "Listening",
     "NewRun",
     "Owned",
+    "Quitting",
     "RunAction",
     "RunRow",
     "RunUpdate",
     "ScheduleChange",
     "ScheduleRow",
     "Session",
+    "TriggerRow",
 ]
 
 
@@ -278,6 +284,62 @@ class ScheduleRow:
 
 
 @attrs.frozen(kw_only=True)
+class Emission:
+    """An event to insert, with what it triggers. `event_id` is made by the caller."""
+
+    event_id: UUID
+    name: str
+    payload: str
+    """JSON text."""
+    input: str
+    """JSON text: the input of the runs that it starts."""
+    key: str = ""
+    """Of the command that emits it."""
+    correlation_id: str | None = None
+
+
+@attrs.frozen(kw_only=True)
+class Listening:
+    """A wait for an event to register; one that is registered in the same way stays as it is."""
+
+    key: str
+    name: str
+    fingerprint: str
+    filter: str | None
+    """JSON text; see `flowgen.core.filters`."""
+    after: datetime | None
+    """Events have their place behind this one; None: they are emitted after the run was started."""
+
+
+@attrs.frozen
+class Quitting:
+    """A wait for an event that is over: its registration and the messages under its key go."""
+
+    key: str
+
+
+Effect: TypeAlias = Emission | Listening | Quitting
+"""What else a commit of a run does to the store."""
+
+
+@attrs.frozen(kw_only=True)
+class TriggerRow:
+    """An event trigger of a definition."""
+
+    target: str
+    number: int
+    """From 1, as the definition names them."""
+    event: str
+    filter: str | None = None
+    """JSON text; see `flowgen.core.filters`."""
+    fields: tuple[str, ...] | None = None
+    queue: str = "default"
+    priority: int = 0
+    kind: str = "task"
+    deadline: timedelta | None = None
+
+
+@attrs.frozen(kw_only=True)
 class FlushBatch:
     """What one commit of a worker writes: everything or, for a run whose row is locked elsewhere, nothing of that run.
 
@@ -290,6 +352,8 @@ class FlushBatch:
     consumed: Sequence[tuple[UUID, int]] = ()
     """(run_id, message id) of the inbox rows that the entries record."""
     schedules: Sequence[tuple[UUID, ScheduleChange]] = ()
+    """With the run that asks for it."""
+    effects: Sequence[tuple[UUID, Effect]] = ()
     """With the run that asks for it."""
 
 

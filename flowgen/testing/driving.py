@@ -124,11 +124,15 @@ class _Driving:
             if call is not None:
                 self._call(call)
                 continue
-            child = next((leaf for leaf in bench.execution.outstanding() if leaf.message_key is not None), None)
+            waits = [leaf for leaf in bench.execution.outstanding() if leaf.message_key is not None]
+            child = next((leaf for leaf in waits if not leaf.command.listens), None)
             if child is not None:
                 self._child(child)
                 continue
-            assert bench.due_at is not None, "a run that waits for nothing"
+            if any(map(self._event, waits)):
+                continue
+            if bench.due_at is None:
+                raise AssertionError(_unscripted(waits[0].key, waits[0].command))
             bench.move_to(bench.due_at)
 
     def _is_due(self, call: FunctionCall) -> bool:
@@ -189,6 +193,15 @@ class _Driving:
         payload = {"status": "completed", "output": codec.decode(entry.value or "null")}
         assert leaf.message_key is not None
         self.bench.child_ended(leaf.message_key, run_id, payload)
+
+    def _event(self, leaf: Leaf) -> bool:
+        """A wait for an event gets what is scripted for it; else its timeout may pass."""
+        scripted = self.script.next_for(leaf.key, leaf.command)
+        if scripted is UNSCRIPTED:
+            return False
+        error = as_error(scripted)
+        self.bench.record(gave(leaf, scripted) if error is None else failed(leaf, error))
+        return True
 
     def _started(self, leaf: Leaf) -> tuple[Any, Any, tuple[Any, ...], dict[str, Any]]:
         """The child of a command that waits for it: its id, what it runs, and its arguments."""

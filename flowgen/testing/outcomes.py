@@ -7,13 +7,13 @@ from typing import Any
 
 from flowgen.core import codec
 from flowgen.core.branches import Leaf
-from flowgen.core.commands import Invoke, Now, Random, RunRef, Start, Step, Transaction, Uuid, Wait
+from flowgen.core.commands import Emit, Invoke, Now, Random, RunRef, Start, Step, Transaction, Uuid, Wait, WaitEvent
 from flowgen.core.definitions import Definition
 from flowgen.core.entries import Entry, OutcomeKind
 from flowgen.core.failures import failure_from, failure_to_json
 from flowgen.core.semantics import steps
 from flowgen.core.semantics.asking import outcome
-from flowgen.errors import ChildCancelled, ChildTimedOut, Failure, OutcomeError, StepTimedOut
+from flowgen.errors import ChildCancelled, ChildTimedOut, Failure, OutcomeError, StepTimedOut, WaitTimedOut
 
 __all__ = ["child_type", "failed", "failure_of", "gave"]
 
@@ -29,6 +29,10 @@ def gave(leaf: Leaf, value: object) -> Entry:
             text = codec.encode(value, child_type(command.definition), what=what)
         case Wait():
             text = codec.encode(value, command.ref.result_type, what=what)
+        case WaitEvent():
+            text = codec.encode(value, what=f"the payload of {leaf.key}")
+        case Emit():
+            text = codec.encode(str(value), what=what)
         case Start():
             if not isinstance(value, RunRef):
                 raise AssertionError(f"{command!r} gives a RunRef: send() makes one")
@@ -50,6 +54,8 @@ def failed(leaf: Leaf, error: BaseException, attempt: int = 1) -> Entry:
             return steps.final(leaf, error, attempt)
         status = OutcomeKind.TIMEOUT if isinstance(error, StepTimedOut) else OutcomeKind.FAILURE
         return outcome(leaf, status, failure_to_json(error.failure), attempt=error.attempts or attempt)
+    if isinstance(command, WaitEvent) and isinstance(error, WaitTimedOut):
+        return outcome(leaf, OutcomeKind.TIMEOUT, None)
     if not isinstance(command, Invoke | Wait):
         raise AssertionError(f"{command!r} cannot fail; throw Cancelled to cancel the run")
     if isinstance(error, ChildTimedOut):

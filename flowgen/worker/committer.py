@@ -332,6 +332,7 @@ def put_back(run: LiveRun, part: Part) -> None:
     run.children[:0] = part.children
     run.schedules[:0] = part.schedules
     run.consumed[:0] = part.consumed
+    run.effects[:0] = part.effects
     if part.update is not None:
         if run.prologue is None:
             run.prologue = part.update.prologue
@@ -347,4 +348,5 @@ def _batch(parts: Sequence[Part]) -> FlushBatch:
         children=[child for part in parts for child in part.children],
         consumed=[(part.run.run_id, message) for part in parts for message in part.consumed],
         schedules=[(part.run.run_id, schedule) for part in parts for schedule in part.schedules],
+        effects=[(part.run.run_id, effect) for part in parts for effect in part.effects],
     )

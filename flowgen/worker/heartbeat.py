@@ -43,7 +43,7 @@ class Heartbeat:
         session: Callable[[], Session | None],
         lost: Callable[[Session], None],
         beaten: Callable[[datetime], None],
-        notified: Callable[[], None],
+        notified: Callable[[bool], None],
         no_room: Callable[[], None],
     ) -> None:
         self._url = url
@@ -192,7 +192,7 @@ class Heartbeat:
             heard = hearing.heard(conn, rest)
             self._woke(began + rest)
             if heard:
-                self._notified()
+                self._notified(notifications.EVENTS in heard)
                 self._stop.wait(_YIELD)
 
     def _doubt(self) -> None:

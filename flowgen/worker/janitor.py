@@ -14,6 +14,7 @@ from flowgen.core.settings import Settings
 from flowgen.errors import DatabaseError
 from flowgen.postgres import care, claims, workers
 from flowgen.worker.claimer import Claimer
+from flowgen.worker.herald import Herald
 from flowgen.worker.link import Link, backoff
 from flowgen.worker.scheduler import Scheduler
 from flowgen.worker.sessions import SessionHolder
@@ -25,13 +26,20 @@ class Janitor:
     """Looks at least once a second, or once a `poll` when that is shorter."""
 
     def __init__(
-        self, link: Link, session: SessionHolder, settings: Settings, claimer: Claimer, scheduler: Scheduler
+        self,
+        link: Link,
+        session: SessionHolder,
+        settings: Settings,
+        claimer: Claimer,
+        scheduler: Scheduler,
+        herald: Herald,
     ) -> None:
         self._link = link
         self._session = session
         self._settings = settings
         self._claimer = claimer
         self._scheduler = scheduler
+        self._herald = herald
 
     async def serve(self) -> None:
         """Clean until cancelled."""
@@ -55,6 +63,8 @@ class Janitor:
         self._session.clock.heard(seen.now)
         if seen.next_tick_at is not None:
             self._scheduler.expect(seen.next_tick_at)
+        if seen.events:
+            self._herald.poke()
         if seen.ready or seen.suspect:
             self._claimer.poke()
         else:

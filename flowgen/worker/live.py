@@ -16,7 +16,7 @@ import attrs
 from flowgen.core.decision import Decision
 from flowgen.core.entries import Entry, EntryKind
 from flowgen.core.interpreter import Execution
-from flowgen.postgres.rows import ClaimedRun, NewRun, RunAction, RunUpdate, ScheduleChange
+from flowgen.postgres.rows import ClaimedRun, Effect, NewRun, Quitting, RunAction, RunUpdate, ScheduleChange
 from flowgen.worker.executor import RunningCall
 
 __all__ = ["AT_MOST", "STAYS", "LiveRun", "Part"]
@@ -37,6 +37,7 @@ class Part:
     children: Sequence[NewRun] = ()
     schedules: Sequence[ScheduleChange] = ()
     consumed: Sequence[int] = ()
+    effects: Sequence[Effect] = ()
     update: RunUpdate | None = None
     sealed: Part | None = None
     """The same as it is stored, when there is a codec."""
@@ -55,6 +56,8 @@ class LiveRun:
     children: list[NewRun] = attrs.field(factory=list)
     schedules: list[ScheduleChange] = attrs.field(factory=list)
     consumed: list[int] = attrs.field(factory=list)
+    effects: list[Effect] = attrs.field(factory=list)
+    """What goes into the store beside entries; it goes with the next of these, or with the update."""
     prologue: int | None = None
     """Set while a CHECKPOINT entry is among `entries`."""
     update: RunUpdate | None = None
@@ -115,7 +118,8 @@ class LiveRun:
             entry.index = self.next_index
             self.next_index += 1
         self.sending = True
-        if update is None and self.prologue is None and not self.children and not self.schedules and not self.consumed:
+        beside = self.children or self.schedules or self.consumed or self.effects
+        if update is None and self.prologue is None and not beside:
             self.entries = []
             return Part(self, entries)
         if self.prologue is not None:
@@ -123,8 +127,8 @@ class LiveRun:
             if update is None:
                 update = RunUpdate(run_id=self.run_id, claim=self.claimed.claim, action=RunAction.CHECKPOINT)
             update = attrs.evolve(update, base=base, prologue=self.prologue)
-        part = Part(self, entries, self.children, self.schedules, self.consumed, update)
-        self.entries, self.children, self.schedules, self.consumed = [], [], [], []
+        part = Part(self, entries, self.children, self.schedules, self.consumed, self.effects, update)
+        self.entries, self.children, self.schedules, self.consumed, self.effects = [], [], [], [], []
         self.update = self.prologue = None
         self.leaving = update is not None and update.action not in STAYS
         return part
@@ -139,8 +143,10 @@ class LiveRun:
         children = [child for child in self.children if child.parent_key in keys]
         self.children = [child for child in self.children if child.parent_key not in keys]
         schedules, self.schedules = self.schedules, []
+        effects = [each for each in self.effects if each.key in keys and not isinstance(each, Quitting)]
+        self.effects = [each for each in self.effects if each not in effects]
         for entry in entries:
             entry.index = self.next_index
             self.next_index += 1
         self.sending = True
-        return Part(self, entries, children, schedules)
+        return Part(self, entries, children, schedules, effects=effects)

@@ -16,17 +16,18 @@ from flowgen.app import App
 from flowgen.core import codec
 from flowgen.core.commands import Schedule, Start
 from flowgen.core.cron import CronSpec, next_after
-from flowgen.core.decision import ChildStart, ScheduleRequest
+from flowgen.core.decision import ChildStart, Decision, ScheduleRequest
 from flowgen.core.definitions import Definition
 from flowgen.core.facts import CALLED, RunFacts, Trigger
 from flowgen.core.history import History
+from flowgen.core.inputs import triggered_input, triggering_payload
 from flowgen.core.interpreter import Execution
 from flowgen.core.sealing import Seal
 from flowgen.core.semantics.children import MAX_DEPTH
 from flowgen.core.settings import Settings
 from flowgen.core.states import RunKind
 from flowgen.errors import CodecError
-from flowgen.postgres.rows import ClaimedRun, NewRun, ScheduleChange
+from flowgen.postgres.rows import ClaimedRun, Effect, Emission, Listening, NewRun, Quitting, ScheduleChange
 from flowgen.worker.live import LiveRun
 from flowgen.worker.sealing import opened_run
 
@@ -82,7 +83,7 @@ class Maker:
             resumed=bool(entries) or claimed.recoveries > 0,
             correlation_id=claimed.correlation_id,
             parent_correlation_id=claimed.parent_correlation_id,
-            trigger=_trigger(claimed.trigger),
+            trigger=_trigger(claimed),
             services=self._services,
             log=self._write,
             schema=self._settings.schema,
@@ -166,6 +167,37 @@ class Maker:
             next_at=next_after(CronSpec.parse(command.cron, command.timezone), self._now()),
         )
 
+    def beside(self, run: LiveRun, decision: Decision) -> None:
+        """What is committed beside the entries of a decision, its children apart, goes to the run."""
+        if decision.schedules:
+            run.schedules += [self.schedule(request) for request in decision.schedules]
+        if decision.emits or decision.listens or decision.quits:
+            run.effects += self._effects(run, decision)
+
+    def _effects(self, run: LiveRun, decision: Decision) -> list[Effect]:
+        """What a decision does to the store beside entries, in the order of its doing."""
+        correlation_id = run.claimed.correlation_id or str(run.claimed.root_id)
+        return [
+            *(
+                Listening(
+                    key=each.key, name=each.name, fingerprint=each.fingerprint, filter=each.filter, after=each.after
+                )
+                for each in decision.listens
+            ),
+            *(
+                Emission(
+                    event_id=each.event_id,
+                    name=each.name,
+                    payload=each.payload,
+                    input=triggered_input(each.payload),
+                    key=each.key,
+                    correlation_id=correlation_id,
+                )
+                for each in decision.emits
+            ),
+            *map(Quitting, decision.quits),
+        ]
+
     def _write(self, level: str, message: str, fields: Mapping[str, Any], error: BaseException | None) -> None:
         exc_info: Any = True if level == "exception" else error
         self._log.log(_LEVELS[level], message, exc_info=exc_info, extra={"flowgen": dict(fields)})
@@ -184,11 +216,14 @@ def _lineage(claimed: ClaimedRun) -> tuple[str, ...]:
     return tuple(map(str, found)) if isinstance(found, list) else ()
 
 
-def _trigger(text: str | None) -> Trigger:
-    if text is None:
+def _trigger(claimed: ClaimedRun) -> Trigger:
+    if claimed.trigger is None:
         return CALLED
     try:
-        trigger: Trigger = codec.decode(text, Trigger)
+        trigger: Trigger = codec.decode(claimed.trigger, Trigger)
+        if trigger.kind == "event":
+            # It is stored once, as the input.
+            return attrs.evolve(trigger, payload=triggering_payload(claimed.input))
     except CodecError:
         return CALLED
     return trigger

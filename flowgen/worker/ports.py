@@ -82,5 +82,7 @@ class Agents:
     """Cancel these children of a parent durably, then call back."""
     poke: Callable[[], None]
     """Claim soon: something may be ready."""
+    announce: Callable[[], None]
+    """There may be events to tell of, or waits that look for one."""
     wake_at: Callable[[datetime], None]
     """Look for due runs at this time."""

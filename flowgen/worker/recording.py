@@ -42,6 +42,6 @@ class Recorder:
             if adopts:
                 self._adoption.mark(run, children)
             run.children += children
-        run.schedules += [self._maker.schedule(request) for request in decision.schedules]
+        self._maker.beside(run, decision)
         if decision.checkpoint is not None:
             run.prologue = decision.checkpoint

@@ -155,7 +155,7 @@ class Runner:
         if run.stopping is not None and decision.finish is None:
             self._stop(run, run.stopping)
             return
-        if decision.entries or decision.consumed:
+        if decision.entries or decision.consumed or decision.quits or decision.listens:
             self._recorder.record(run, decision, adopts=not self.draining)
         if decision.finish is not None:
             self._finish(run, decision.finish)
@@ -246,10 +246,11 @@ class Runner:
 
     def _committed(self, part: Part, landed: int | None, now: datetime) -> None:
         run = part.run
-        run.sending = False
-        run.skips = 0
+        run.sending, run.skips = False, 0
         if part.children and not all(child.owned for child in part.children):
             self.agents.poke()
+        if part.effects:
+            self.agents.announce()
         if run.gone:
             return
         if landed is not None and landed != Status.RUNNING:
@@ -317,8 +318,7 @@ class Runner:
                 self._arm(run)
             fresh = self._heard(run, each.inbox)
             if run.update is not None and run.update.action == RunAction.HANG_UP and not run.sending:
-                run.update = None
-                fresh = True
+                run.update, fresh = None, True
             if each.request == Request.CANCEL:
                 self._cancel(run, each.reason)
             elif each.request == Request.PAUSE:

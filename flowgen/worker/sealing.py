@@ -15,7 +15,7 @@ from flowgen.core.entries import Entry, EntryKind, OutcomeKind
 from flowgen.core.failures import failure_to_json
 from flowgen.core.sealing import Seal, is_sealed
 from flowgen.errors import CodecError, Failure
-from flowgen.postgres.rows import ClaimedRun, NewRun, RunAction, RunUpdate, ScheduleChange
+from flowgen.postgres.rows import ClaimedRun, Effect, Emission, NewRun, RunAction, RunUpdate, ScheduleChange
 from flowgen.worker.live import Part
 from flowgen.worker.updates import end
 
@@ -62,6 +62,17 @@ def sealed_schedules(seal: Seal | None, changes: Sequence[ScheduleChange]) -> Se
     ]
 
 
+def sealed_effect(seal: Seal, effect: Effect) -> Effect:
+    """What is stored beside entries, as it is stored. Raises CodecError."""
+    return seal_emission(seal, effect) if isinstance(effect, Emission) else effect
+
+
+def seal_emission(seal: Seal, event: Emission) -> Emission:
+    """The event as it is stored. Raises CodecError."""
+    what = f"the payload of the event {event.name}"
+    return attrs.evolve(event, payload=seal.closed(event.payload, what), input=seal.closed(event.input, what))
+
+
 def as_sent(stored: Sequence[Entry], sent: Sequence[Entry]) -> list[Entry]:
     """Entries that were read back, with the plain values of those that were sent."""
     plain = {entry.index: entry.value for entry in sent}
@@ -77,11 +88,12 @@ def sealed_part(seal: Seal, part: Part) -> Part:
             [sealed_child(seal, child) for child in part.children],
             sealed_schedules(seal, part.schedules),
             part.consumed,
+            [sealed_effect(seal, effect) for effect in part.effects],
             None if part.update is None else _update(seal, part.update),
         )
     except CodecError as refused:
         failure = Failure("CodecError", str(refused), details={"permanent": True})
-        part.entries = part.children = part.schedules = part.consumed = ()
+        part.entries = part.children = part.schedules = part.consumed = part.effects = ()
         part.update = end(part.run, RunAction.FAIL, None, failure_to_json(failure))
         part.run.leaving = True
         return Part(part.run, (), update=part.update)

@@ -32,6 +32,7 @@ from flowgen.worker.committer import Committer
 from flowgen.worker.dialler import Dialler
 from flowgen.worker.executor import Executor
 from flowgen.worker.heartbeat import Heartbeat
+from flowgen.worker.herald import Herald
 from flowgen.worker.janitor import Janitor
 from flowgen.worker.link import Link, backoff
 from flowgen.worker.lookout import Lookout
@@ -181,6 +182,7 @@ class Worker:
             watchdog=self._watchdog,
             cancel_runs=self._canceller.submit,
             poke=self._poke,
+            announce=lambda: self._herald.poke(),
             wake_at=self._wake_at,
         )
         seal = Seal.of(self.settings)
@@ -202,7 +204,8 @@ class Worker:
         self._claimer = Claimer(self._link("claim"), holder, clock, self.settings, self._queues, runner, executor)
         adoption.room = self._claimer.room
         self._scheduler = Scheduler(control, holder, self._claimer.poke)
-        self._janitor = Janitor(control, holder, self.settings, self._claimer, self._scheduler)
+        self._herald = Herald(control, holder, self.settings, self._poke)
+        self._janitor = Janitor(control, holder, self.settings, self._claimer, self._scheduler, self._herald)
         self._heartbeat = Heartbeat(
             self.url,
             self.schema,
@@ -210,7 +213,7 @@ class Worker:
             session=lambda: None if holder.fenced else holder.current,
             lost=lambda session: self._soon(lambda: self._lost(session)),
             beaten=lambda now: self._soon(lambda: self._heard(now)),
-            notified=lambda: self._soon(self._notified),
+            notified=lambda events: self._soon(lambda: self._notified(events)),
             no_room=lambda: self._soon(self._make_room),
         )
         executor.trusted = self._heartbeat.trusted
@@ -230,6 +233,7 @@ class Worker:
             self._claimer.serve(),
             self._janitor.serve(),
             self._scheduler.serve(),
+            self._herald.serve(),
             Lookout(control).serve(),
             self._news(),
             self._reregister(),
@@ -276,8 +280,10 @@ class Worker:
                 pass
             self._look.clear()
 
-    def _notified(self) -> None:
+    def _notified(self, events: bool = False) -> None:
         self._claimer.poke()
+        if events:
+            self._herald.poke()
         self._look.set()
 
     def _make_room(self) -> None:

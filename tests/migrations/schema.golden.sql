@@ -21,6 +21,39 @@ TABLE entry
     fingerprint text
     value text
 
+TABLE event
+    number bigint NOT NULL IDENTITY
+    event_id uuid NOT NULL
+    emitted_at timestamp with time zone NOT NULL
+    known_at timestamp with time zone
+    name text NOT NULL
+    payload text NOT NULL
+    correlation_id text
+
+TABLE event_trigger
+    target text NOT NULL
+    number integer NOT NULL
+    event text NOT NULL
+    filter jsonb
+    fields text[]
+    queue text NOT NULL
+    priority integer NOT NULL
+    kind text NOT NULL
+    deadline interval
+
+TABLE event_wait
+    run_id uuid NOT NULL
+    after timestamp with time zone
+    since timestamp with time zone NOT NULL
+    found timestamp with time zone
+    probe bigint NOT NULL
+    fresh boolean NOT NULL
+    key text NOT NULL
+    name text NOT NULL
+    fingerprint text NOT NULL
+    shape text NOT NULL
+    filter jsonb
+
 TABLE inbox
     run_id uuid NOT NULL
     id bigint NOT NULL IDENTITY
@@ -131,6 +164,9 @@ OPTIONS run: fillfactor=45, autovacuum_vacuum_scale_factor=0.02, autovacuum_vacu
 OPTIONS worker: fillfactor=50
 CONSTRAINT audit_pkey ON audit: PRIMARY KEY (id)
 CONSTRAINT entry_pkey ON entry: PRIMARY KEY (run_id, index)
+CONSTRAINT event_pkey ON event: PRIMARY KEY (event_id)
+CONSTRAINT event_trigger_pkey ON event_trigger: PRIMARY KEY (target, number)
+CONSTRAINT event_wait_pkey ON event_wait: PRIMARY KEY (run_id, key)
 CONSTRAINT inbox_pkey ON inbox: PRIMARY KEY (run_id, id)
 CONSTRAINT migration_pkey ON migration: PRIMARY KEY (version)
 CONSTRAINT queue_pkey ON queue: PRIMARY KEY (name)
@@ -147,6 +183,15 @@ CONSTRAINT worker_pkey ON worker: PRIMARY KEY (worker_id)
 CREATE UNIQUE INDEX audit_pkey ON audit USING btree (id)
 CREATE INDEX audit_run ON audit USING btree (run_id) WHERE (run_id IS NOT NULL)
 CREATE UNIQUE INDEX entry_pkey ON entry USING btree (run_id, index)
+CREATE INDEX event_age ON event USING btree (known_at) WHERE (known_at IS NOT NULL)
+CREATE INDEX event_known ON event USING btree (name, known_at) WHERE (known_at IS NOT NULL)
+CREATE INDEX event_new ON event USING btree (number) WHERE (known_at IS NULL)
+CREATE UNIQUE INDEX event_pkey ON event USING btree (event_id)
+CREATE INDEX event_trigger_event ON event_trigger USING btree (event)
+CREATE UNIQUE INDEX event_trigger_pkey ON event_trigger USING btree (target, number)
+CREATE INDEX event_wait_fresh ON event_wait USING btree (run_id, key) WHERE fresh
+CREATE INDEX event_wait_name ON event_wait USING btree (name, shape, probe)
+CREATE UNIQUE INDEX event_wait_pkey ON event_wait USING btree (run_id, key)
 CREATE UNIQUE INDEX inbox_pkey ON inbox USING btree (run_id, id)
 CREATE UNIQUE INDEX migration_pkey ON migration USING btree (version)
 CREATE UNIQUE INDEX queue_pkey ON queue USING btree (name)
@@ -179,8 +224,12 @@ FUNCTION cancel_some(p_runs uuid[], p_reason text)
     v search_path=pg_catalog, pg_temp, plan_cache_mode=force_generic_plan, enable_seqscan=off, enable_hashjoin=off, enable_mergejoin=off, jit=off
 
 FUNCTION care()
-    RETURNS TABLE(at timestamp with time zone, lost boolean, ready boolean, suspect boolean, held boolean, cascades boolean, next_due_at timestamp with time zone, next_tick_at timestamp with time zone)
+    RETURNS TABLE(at timestamp with time zone, lost boolean, ready boolean, suspect boolean, held boolean, cascades boolean, events boolean, next_due_at timestamp with time zone, next_tick_at timestamp with time zone)
     s search_path=pg_catalog, pg_temp, plan_cache_mode=force_generic_plan, enable_seqscan=off, enable_hashjoin=off, enable_mergejoin=off, jit=off
+
+FUNCTION carry_out(p_effects json, p_refused uuid[])
+    RETURNS void
+    v search_path=pg_catalog, pg_temp, plan_cache_mode=force_generic_plan, enable_seqscan=off, enable_hashjoin=off, enable_mergejoin=off, jit=off
 
 FUNCTION change_schedules(p_schedules text, p_refused uuid[])
     RETURNS void
@@ -194,13 +243,49 @@ FUNCTION clock()
     RETURNS timestamp with time zone
     s
 
+FUNCTION declare_triggers(p_targets text[], p_triggers json)
+    RETURNS void
+    v search_path=pg_catalog, pg_temp
+
 FUNCTION deliver(m_run uuid[], m_kind integer[], m_key text[], m_payload text[], p_wait boolean)
     RETURNS TABLE(run_id uuid, status integer, told boolean)
+    v search_path=pg_catalog, pg_temp, plan_cache_mode=force_generic_plan, enable_seqscan=off, enable_hashjoin=off, enable_mergejoin=off, jit=off
+
+FUNCTION emit(name text, payload json, correlation_id text)
+    RETURNS text
+    v search_path=pg_catalog, pg_temp
+
+FUNCTION emit_events(p_events json, p_refused uuid[])
+    RETURNS void
     v search_path=pg_catalog, pg_temp, plan_cache_mode=force_generic_plan, enable_seqscan=off, enable_hashjoin=off, enable_mergejoin=off, jit=off
 
 FUNCTION ended(asked uuid[])
     RETURNS TABLE(run_id uuid, status smallint, output text, error text)
     s search_path=pg_catalog, pg_temp, plan_cache_mode=force_generic_plan, enable_seqscan=off, enable_hashjoin=off, enable_mergejoin=off, jit=off
+
+FUNCTION event_body(payload text)
+    RETURNS jsonb
+    i search_path=pg_catalog, pg_temp
+
+FUNCTION event_concerns(body jsonb, fields text[])
+    RETURNS boolean
+    i search_path=pg_catalog, pg_temp
+
+FUNCTION event_matches(body jsonb, filter jsonb)
+    RETURNS boolean
+    i search_path=pg_catalog, pg_temp
+
+FUNCTION event_order(one jsonb, other jsonb)
+    RETURNS numeric
+    i search_path=pg_catalog, pg_temp
+
+FUNCTION event_probe(body jsonb, shape text)
+    RETURNS bigint
+    i search_path=pg_catalog, pg_temp
+
+FUNCTION event_run_id(event_id uuid, target text)
+    RETURNS uuid
+    i search_path=pg_catalog, pg_temp
 
 FUNCTION excuse(p_lost uuid, p_excuse text)
     RETURNS integer
@@ -210,7 +295,7 @@ FUNCTION finish_transaction(p_session uuid, p_epoch integer, p_token text, e_run
     RETURNS timestamp with time zone
     v search_path=pg_catalog, pg_temp
 
-FUNCTION flush(p_session uuid, p_epoch integer, e_run uuid[], e_index integer[], e_facts integer[], e_key text[], e_fingerprint text[], e_attempt integer[], e_value text[], e_due timestamp with time zone[], e_delay interval[], c_run uuid[], c_id bigint[], r_run uuid[], r_action integer[], r_claim integer[], r_due timestamp with time zone[], r_delay interval[], r_mail_read integer[], r_wake integer[], r_base integer[], r_prologue integer[], r_output text[], r_error text[], r_input text[], r_progress text[], r_parent uuid[], r_parent_key text[], r_letters integer[], k_run uuid[], k_id text[], k_facts integer[], k_name text[], k_queue text[], k_priority integer[], k_input text[], k_at timestamp with time zone[], k_delay interval[], k_deadline interval[], k_tags text[], k_correlation text[], k_parent_correlation text[], k_parent uuid[], k_parent_key text[], k_root uuid[], k_depth integer[], k_trigger text[], p_schedules text, p_eager boolean)
+FUNCTION flush(p_session uuid, p_epoch integer, e_run uuid[], e_index integer[], e_facts integer[], e_key text[], e_fingerprint text[], e_attempt integer[], e_value text[], e_due timestamp with time zone[], e_delay interval[], c_run uuid[], c_id bigint[], r_run uuid[], r_action integer[], r_claim integer[], r_due timestamp with time zone[], r_delay interval[], r_mail_read integer[], r_wake integer[], r_base integer[], r_prologue integer[], r_output text[], r_error text[], r_input text[], r_progress text[], r_parent uuid[], r_parent_key text[], r_letters integer[], k_run uuid[], k_id text[], k_facts integer[], k_name text[], k_queue text[], k_priority integer[], k_input text[], k_at timestamp with time zone[], k_delay interval[], k_deadline interval[], k_tags text[], k_correlation text[], k_parent_correlation text[], k_parent uuid[], k_parent_key text[], k_root uuid[], k_depth integer[], k_trigger text[], p_schedules text, p_eager boolean, p_effects text)
     RETURNS TABLE(fenced boolean, at timestamp with time zone, due_run uuid[], due_index integer[], due timestamp with time zone[], skipped uuid[], landed uuid[], landed_status integer[], adopted uuid[])
     v search_path=pg_catalog, pg_temp, plan_cache_mode=force_generic_plan, enable_seqscan=off, enable_hashjoin=off, enable_mergejoin=off, jit=off
 
@@ -270,9 +355,17 @@ FUNCTION start(name text, input json, id text, queue text, priority integer, del
     RETURNS text
     v search_path=pg_catalog, pg_temp
 
+FUNCTION sweep_events(p_keep interval, p_after uuid, p_limit integer)
+    RETURNS TABLE(events integer, after uuid)
+    v search_path=pg_catalog, pg_temp, plan_cache_mode=force_generic_plan, enable_seqscan=off, enable_hashjoin=off, enable_mergejoin=off, jit=off
+
 FUNCTION system_identifier()
     RETURNS bigint
     v
+
+FUNCTION tell_events(p_limit integer)
+    RETURNS TABLE(busy boolean, waits integer, more boolean)
+    v search_path=pg_catalog, pg_temp, plan_cache_mode=force_generic_plan, enable_seqscan=off, enable_hashjoin=off, enable_mergejoin=off, jit=off
 
 FUNCTION timeline()
     RETURNS text

@@ -13,6 +13,7 @@ from flowgen.core.commands.checkpoint import Checkpoint
 from flowgen.core.commands.children import Invoke, RunRef, Start, Wait
 from flowgen.core.commands.command import Branch, Command, Flow
 from flowgen.core.commands.composites import Gather, Saga, Scope
+from flowgen.core.commands.events import Emit, WaitEvent
 from flowgen.core.commands.facts import Now, Random, Uuid
 from flowgen.core.commands.fanout import Map, Race, Winner
 from flowgen.core.commands.graphs import Choose, Graph, GraphResult, Skip
@@ -28,6 +29,7 @@ __all__ = [
     "Choose",
     "Command",
     "CompletionToken",
+    "Emit",
     "Flow",
     "Gather",
     "Graph",
@@ -51,6 +53,7 @@ __all__ = [
     "Unschedule",
     "Uuid",
     "Wait",
+    "WaitEvent",
     "WaitSignal",
     "Winner",
 ]
@@ -68,6 +71,8 @@ AnyCommand: TypeAlias = (
     | WaitSignal[Any]
     | Signal
     | CompletionToken[Any]
+    | Emit
+    | WaitEvent
     | Gather[Any]
     | Map[Any]
     | Race[Any]

@@ -57,6 +57,8 @@ class Command(Generic[T_co]):
     """Whether there is something to check or to encode when it is yielded: see `semantics.prepare`."""
     undoes: ClassVar[bool] = False
     """Whether what succeeded in its flow is undone when that fails: see `Saga`."""
+    listens: ClassVar[bool] = False
+    """Whether it waits for events: its outcome has its place among them, and it is registered while it waits."""
     options: CommandOptions
     """A field of each command; some have options of their own class."""
 

@@ -7,6 +7,8 @@ sent; `open_composite` gives the branches of a command that is made from other c
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from datetime import datetime
 from typing import Any, assert_never
 
 from flowgen.core import codec
@@ -16,6 +18,7 @@ from flowgen.core.commands import (
     Checkpoint,
     Command,
     CompletionToken,
+    Emit,
     Gather,
     Graph,
     Invoke,
@@ -35,12 +38,24 @@ from flowgen.core.commands import (
     Unschedule,
     Uuid,
     Wait,
+    WaitEvent,
     WaitSignal,
 )
 from flowgen.core.commands.command import CompositeCommand
 from flowgen.core.entries import Entry
 from flowgen.core.facts import RunFacts
-from flowgen.core.semantics import checkpoints, children, graphs, joins, schedules, signals, sleeps, steps, tokens
+from flowgen.core.semantics import (
+    checkpoints,
+    children,
+    events,
+    graphs,
+    joins,
+    schedules,
+    signals,
+    sleeps,
+    steps,
+    tokens,
+)
 from flowgen.core.semantics import facts as recorded
 from flowgen.core.semantics.asking import Asking
 from flowgen.errors import DefinitionError
@@ -76,6 +91,8 @@ def ask(leaf: Leaf, asking: Asking) -> None:
             checkpoints.ask(leaf, command, asking)
         case Schedule() | Unschedule():
             schedules.ask(leaf, command, asking)
+        case Emit() | WaitEvent():
+            events.ask(leaf, command, asking)
         case Now() | Uuid() | Random():
             recorded.ask(leaf, command, asking)
         case Skip():
@@ -87,7 +104,13 @@ def ask(leaf: Leaf, asking: Asking) -> None:
 
 
 def prepare(
-    command: Command[Any], facts: RunFacts, *, in_branch: bool, prologue: int | None, cancelled: bool
+    command: Command[Any],
+    facts: RunFacts,
+    *,
+    in_branch: bool,
+    prologue: int | None,
+    cancelled: bool,
+    heard: Mapping[str, datetime] | None,
 ) -> str | None:
     """Refuse a command that cannot be carried out here, and encode what it stores, while its author can be shown where.
 
@@ -95,7 +118,9 @@ def prepare(
     """
     match command:
         case Checkpoint():
-            text = checkpoints.prepare(command, in_branch=in_branch, prologue=prologue, cancelled=cancelled)
+            text = checkpoints.prepare(
+                command, in_branch=in_branch, prologue=prologue, cancelled=cancelled, heard=heard
+            )
         case Invoke() | Start():
             text = children.prepare(command, facts)
         case Schedule():
@@ -104,6 +129,8 @@ def prepare(
             text = signals.prepare(command)
         case CompletionToken():
             return tokens.prepare(command)
+        case Emit():
+            text = events.prepare(command)
         case _:
             raise DefinitionError(f"{command!r} is a command of your own: flowgen knows what its own commands mean")
     if text is not None:
@@ -127,6 +154,8 @@ def answer(leaf: Leaf, entry: Entry) -> Ended:
             return children.answer(leaf, command, entry)
         case Start():
             return children.answer_start(leaf, command, entry)
+        case Emit() | WaitEvent():
+            return events.answer(leaf, command, entry)
         case Now() | Uuid() | Random():
             return recorded.answer(leaf, command, entry)
         case Skip():

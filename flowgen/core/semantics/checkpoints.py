@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from datetime import datetime
+
 from flowgen.core import codec
 from flowgen.core.branches import Leaf
 from flowgen.core.commands import Checkpoint
@@ -21,7 +24,9 @@ Read the checkpoint first, so that a resumed handler knows where to go on:
 """
 
 
-def prepare(command: Checkpoint, *, in_branch: bool, prologue: int | None, cancelled: bool) -> str | None:
+def prepare(
+    command: Checkpoint, *, in_branch: bool, prologue: int | None, cancelled: bool, heard: Mapping[str, datetime] | None
+) -> str | None:
     """The data as JSON; None for a bare one. Raises DefinitionError, with the idiom, where a resume could not use it.
 
     In a run that is being cancelled it is a bare one: nothing resumes from there, and what is recorded of the
@@ -39,6 +44,8 @@ def prepare(command: Checkpoint, *, in_branch: bool, prologue: int | None, cance
             "again from the start, with the steps before the checkpoint forgotten. " + IDIOM
         )
     saved = [command.cursor, command.items_processed or 0, command.accumulated_results]
+    if heard:
+        saved.append({each: place.isoformat() for each, place in heard.items()})
     return codec.encode(saved, what="the checkpoint")
 
 

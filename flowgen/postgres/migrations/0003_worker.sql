@@ -83,7 +83,7 @@ CREATE FUNCTION {schema}.flush(
     k_tags text[] DEFAULT '{}', k_correlation text[] DEFAULT '{}', k_parent_correlation text[] DEFAULT '{}',
     k_parent uuid[] DEFAULT '{}', k_parent_key text[] DEFAULT '{}', k_root uuid[] DEFAULT '{}',
     k_depth integer[] DEFAULT '{}', k_trigger text[] DEFAULT '{}',
-    p_schedules text DEFAULT NULL, p_eager boolean DEFAULT false
+    p_schedules text DEFAULT NULL, p_eager boolean DEFAULT false, p_effects text DEFAULT NULL
 ) RETURNS TABLE (
     fenced boolean, at timestamptz, due_run uuid[], due_index integer[], due timestamptz[],
     skipped uuid[], landed uuid[], landed_status integer[], adopted uuid[]
@@ -357,6 +357,9 @@ BEGIN
 
     IF p_schedules IS NOT NULL THEN
         PERFORM {schema}.change_schedules(p_schedules, refused);
+    END IF;
+    IF p_effects IS NOT NULL THEN
+        PERFORM {schema}.carry_out(p_effects::json, refused);
     END IF;
     RETURN NEXT;
 END

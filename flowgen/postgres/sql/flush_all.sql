@@ -1,6 +1,7 @@
--- Everything that one commit of a worker can hold: as flush_runs, and children and schedules.
+-- Everything that one commit of a worker can hold: as flush_runs, and children, schedules and effects.
 -- Locks: the worker row FOR KEY SHARE; rows of run in the order of run_id FOR NO KEY UPDATE SKIP LOCKED; then rows of
--- schedule in the order of target and name. Index: worker_pkey, run_pkey, entry_pkey, inbox_pkey, schedule_name.
+-- schedule in the order of target and name; rows of event_wait in the order of run_id and key.
+-- Index: worker_pkey, run_pkey, entry_pkey, inbox_pkey, schedule_name, event_wait_pkey.
 SELECT fenced, at, due_run, due_index, due, skipped, landed, landed_status, adopted FROM {schema}.flush(
     %(session)b, %(epoch)b, %(e_run)b, %(e_index)b, %(e_facts)b, %(e_key)b, %(e_fingerprint)b, %(e_attempt)b,
     %(e_value)b, %(e_due)b, %(e_delay)b, %(c_run)b, %(c_id)b,
@@ -9,5 +10,5 @@ SELECT fenced, at, due_run, due_index, due, skipped, landed, landed_status, adop
     %(r_letters)b,
     %(k_run)b, %(k_id)b, %(k_facts)b, %(k_name)b, %(k_queue)b, %(k_priority)b, %(k_input)b, %(k_at)b, %(k_delay)b,
     %(k_deadline)b, %(k_tags)b, %(k_correlation)b, %(k_parent_correlation)b, %(k_parent)b, %(k_parent_key)b,
-    %(k_root)b, %(k_depth)b, %(k_trigger)b, %(schedules)s::text
+    %(k_root)b, %(k_depth)b, %(k_trigger)b, %(schedules)s::text, false, %(effects)s::text
 )

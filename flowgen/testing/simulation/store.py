@@ -34,6 +34,7 @@ from flowgen.postgres.rows import (
     Session,
 )
 from flowgen.testing.simulation.attaching import attach
+from flowgen.testing.simulation.events import Events
 from flowgen.testing.simulation.lease import Lease
 from flowgen.testing.simulation.row import Row
 from flowgen.testing.simulation.witness import Witness
@@ -64,8 +65,8 @@ class Store:
         """By target and name; None: removed."""
         self.locked: Collection[UUID] = ()
         """Rows that somebody else has locked: a flush and a release leave their runs out."""
-        self._letters = 0
-        self._sessions = 0
+        self.events = Events(self)
+        self._letters = self._sessions = 0
 
     # sessions
 
@@ -219,6 +220,7 @@ class Store:
         for run_id, change in batch.schedules:
             if run_id not in refused:
                 self.schedules[change.target, change.name] = change.cron
+        self.events.carry_out([item for item in batch.effects if item[0] not in refused])
         updates = [update for update in batch.updates if update.run_id not in refused]
         # A run that hangs up hears of the ends that stand in the same commit.
         for update in sorted(updates, key=lambda each: each.action not in _ENDS):
@@ -308,8 +310,7 @@ class Store:
 
     def end(self, row: Row, status: Status) -> None:
         """A run is over: who waits for it is told in the same commit."""
-        row.request = 0
-        row.due_at = None
+        row.request, row.due_at = 0, None
         row.cascade = status != Status.COMPLETED and any(self._live_children(row))
         self.move(row, status, None)
         self.tell_all(row, status)
@@ -318,20 +319,19 @@ class Store:
 
     def tell_all(self, row: Row, status: Status) -> None:
         """The parent, and whoever else waits."""
-        payload = row.letter(status)
-        urgent = status != Status.COMPLETED
+        payload, urgent = row.letter(status), status != Status.COMPLETED
         if row.new.parent_id is not None and row.new.parent_key is not None:
             self.tell(row.new.parent_id, row.new.parent_key, payload, urgent=urgent)
         for waiting_id, key in row.waiters:
             self.tell(waiting_id, key, payload, urgent=urgent)
 
-    def tell(self, run_id: UUID, key: str, payload: str, *, urgent: bool) -> None:
+    def tell(self, run_id: UUID, key: str, payload: str, *, urgent: bool, kind: int = MessageKind.CHILD) -> None:
         """A letter for a run, which wakes it when that is worth while."""
         row = self.runs.get(run_id)
         if row is None or row.status in FINAL:
             return
         self._letters += 1
-        row.inbox[self._letters] = Message(self._letters, MessageKind.CHILD, key, payload, self.now)
+        row.inbox[self._letters] = Message(self._letters, kind, key, payload, self.now)
         row.mail += 1
         if row.status == Status.WAITING and (urgent or row.mail >= row.wake_at_mail):
             self.wake(row)

@@ -110,6 +110,7 @@ class Worker:
             watchdog=cast(Any, self),
             cancel_runs=self._canceller.submit,
             poke=_nothing,
+            announce=_nothing,
             wake_at=_nothing,
         )
         app = SimpleNamespace(definitions=plan.definitions)

@@ -189,6 +189,7 @@ class World:
             found.append((store.promote, ()))
         if look.cascade:
             found.append((store.cancel_children, ()))
+        store.events.possible(self, found)
         if store.expired():
             found.append((self._sweep, ()))
             for worker in self.workers:

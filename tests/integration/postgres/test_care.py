@@ -20,6 +20,7 @@ NOTHING = {
     "suspect": False,
     "held": False,
     "cascades": False,
+    "events": False,
     "next_due_at": None,
     "next_tick_at": None,
 }

@@ -19,6 +19,7 @@ from flowgen.core.commands import (
     Checkpoint,
     Command,
     CompletionToken,
+    Emit,
     Flow,
     Gather,
     Graph,
@@ -41,6 +42,7 @@ from flowgen.core.commands import (
     Unschedule,
     Uuid,
     Wait,
+    WaitEvent,
     WaitSignal,
 )
 from flowgen.core.context import Context, RunFacts, View
@@ -111,6 +113,9 @@ EVERY: list[Command[Any]] = [
     Race(paid=Step(charge, "o"), late=Sleep(2)),
     Graph(Step(charge, "o"), Sleep(2).opts(after=charge)),
     Skip("ship", "pack was skipped"),
+    Emit("order.paid", {"id": 1}),
+    WaitEvent("order.paid", {"id": 1, "total": {"gt": 3}}, timeout="1h"),
+    WaitEvent("order.paid"),
     Now(),
     Uuid(),
     Random(),

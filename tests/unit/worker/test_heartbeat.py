@@ -20,7 +20,7 @@ def heartbeat(lost: list[Session], session: Session, lease: float = 10) -> Heart
         session=lambda: session,
         lost=lost.append,
         beaten=lambda now: None,
-        notified=lambda: None,
+        notified=lambda events: None,
         no_room=lambda: None,
     )
 
