@@ -1,0 +1,191 @@
+"""What docs/coming-from/durable-rust.md says of ours and no other test proves."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+import psycopg
+import pytest
+
+from flowgen import (
+    App,
+    Flow,
+    Invoke,
+    Retry,
+    RunFailed,
+    RunQuery,
+    RunStatus,
+    Scope,
+    Sleep,
+    Step,
+    StepFailed,
+    Transaction,
+)
+from flowgen.client.sync import Client
+from flowgen.testing.workers import Workers
+from tests.waiting import eventually
+
+
+def test_a_step_without_retries_is_called_once_and_its_failure_is_thrown(
+    app: App, flowgen_client: Client, flowgen_worker: Workers
+) -> None:
+    calls: list[int] = []
+
+    def fetch_count() -> int:
+        calls.append(1)
+        raise ValueError("no route")
+
+    @app.workflow
+    def ingest() -> Flow[str]:
+        try:
+            yield Step(fetch_count).opts(retry=Retry(1))
+        except StepFailed as error:
+            return f"{error.failure} after {error.attempts}"
+        return "no failure"
+
+    flowgen_worker(app)
+    assert flowgen_client.start(ingest).result(timeout=20) == "ValueError: no route after 1"
+    assert calls == [1]
+
+
+def test_a_transaction_has_the_name_that_it_is_given(
+    app: App, flowgen_client: Client, flowgen_worker: Workers, db: psycopg.Connection[Any]
+) -> None:
+    db.execute("create table batch (size int)")
+
+    def upsert(conn: psycopg.Connection[Any], size: int) -> int:
+        conn.execute("insert into batch values (%s)", (size,))
+        return size
+
+    @app.workflow
+    def ingest() -> Flow[int]:
+        one = yield from Transaction(upsert, 1).opts(name="upsert_batch")
+        return one + (yield from Transaction(upsert, 2))
+
+    flowgen_worker(app)
+    run = flowgen_client.start(ingest)
+    assert run.result(timeout=20) == 3
+    assert [item.name for item in flowgen_client.history(run.id)] == ["upsert_batch", "upsert"]
+    assert db.execute("select size from batch order by 1").fetchall() == [(1,), (2,)]
+
+
+def test_steps_of_one_name_in_a_parent_its_child_and_a_scope_are_apart(
+    app: App, flowgen_client: Client, flowgen_worker: Workers
+) -> None:
+    calls: list[str] = []
+
+    def note(who: str) -> str:
+        calls.append(who)
+        return who
+
+    @app.workflow
+    def embed_batch() -> Flow[str]:
+        return (yield from Step(note, "child").opts(name="note"))
+
+    def scoped() -> Flow[str]:
+        return (yield from Step(note, "scope").opts(name="note"))
+
+    @app.workflow
+    def ingest() -> Flow[list[str]]:
+        own = yield from Step(note, "parent").opts(name="note")
+        inside = yield from Scope("embed_batch", scoped())
+        return [own, inside, (yield from Invoke(embed_batch))]
+
+    flowgen_worker(app, cache=0)
+    run = flowgen_client.start(ingest)
+    assert run.result(timeout=20) == ["parent", "scope", "child"]
+    assert calls == ["parent", "scope", "child"]
+    paths = [item.path for item in flowgen_client.history(run.id) if item.kind == "outcome"]
+    assert paths[:2] == ["note", "embed_batch/note"]
+
+
+def test_a_run_says_whether_it_is_completed_and_what_it_came_to(
+    app: App, flowgen_client: Client, flowgen_worker: Workers
+) -> None:
+    go_on = threading.Event()
+
+    def count() -> int:
+        assert go_on.wait(20)
+        return 1000
+
+    @app.workflow
+    def ingest() -> Flow[dict[str, int]]:
+        return {"count": (yield from Step(count))}
+
+    flowgen_worker(app)
+    flowgen_client.start(ingest.call().opts(id="ingest"))
+    eventually(lambda: flowgen_client.get("ingest").status == "running")
+    before = flowgen_client.get("ingest")
+    assert before.status != "completed"
+    assert before.output is None
+    go_on.set()
+    assert flowgen_client.get("ingest", ingest).result(timeout=20) == {"count": 1000}
+    after = flowgen_client.get("ingest")
+    assert after.status is RunStatus.COMPLETED
+    assert after.output == {"count": 1000}
+
+
+def test_a_child_that_has_completed_is_skipped_when_its_parent_is_tried_again(
+    app: App, flowgen_client: Client, flowgen_worker: Workers
+) -> None:
+    broken = [True]
+
+    @app.task
+    def embed_batch(vectors: int) -> int:
+        return vectors
+
+    def publish() -> str:
+        if broken[0]:
+            raise ValueError("closed")
+        return "published"
+
+    @app.workflow
+    def ingest() -> Flow[list[Any]]:
+        embedded = yield from Invoke(embed_batch, 1000)
+        return [embedded, (yield from Step(publish).opts(retry=Retry(1)))]
+
+    flowgen_worker(app)
+    run = flowgen_client.start(ingest)
+    with pytest.raises(RunFailed, match="closed"):
+        run.result(timeout=20)
+    broken[0] = False
+    flowgen_client.retry(run.id)
+    assert run.result(timeout=20) == [1000, "published"]
+    assert flowgen_client.count(RunQuery(name="embed_batch")) == 1
+
+
+def test_a_handler_that_raises_has_failed_with_what_it_said(
+    app: App, flowgen_client: Client, flowgen_worker: Workers
+) -> None:
+    @app.workflow
+    def ingest() -> Flow[None]:
+        yield Sleep(0)
+        raise LookupError("no such crawl")
+
+    flowgen_worker(app)
+    run = flowgen_client.start(ingest)
+    with pytest.raises(RunFailed, match="no such crawl"):
+        run.result(timeout=20)
+    failed = run.refresh()
+    assert failed.status is RunStatus.FAILED
+    assert failed.error is not None
+    assert (failed.error.type, failed.error.message) == ("LookupError", "no such crawl")
+    assert "raise LookupError" in failed.error.traceback
+
+
+def test_a_run_that_is_started_with_a_deadline_fails_past_it(
+    app: App, flowgen_client: Client, flowgen_worker: Workers
+) -> None:
+    @app.workflow
+    def ingest() -> Flow[None]:
+        yield Sleep(hours=1)
+
+    started = flowgen_client.start(ingest.call().opts(id="ingest", deadline=0.5))
+    attached = flowgen_client.start(ingest.call().opts(id="ingest", deadline="1h"))
+    assert attached.attached
+    assert started.deadline is not None
+    assert attached.deadline == started.deadline
+    flowgen_worker(app)
+    with pytest.raises(RunFailed, match="RunTimedOut"):
+        started.result(timeout=20)
