@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from datetime import datetime
 from typing import Any
 
+from tests.chaos.bodies import DEATH
 from tests.chaos.evidence import (
     ARMED,
     ATTEMPT,
@@ -212,6 +213,8 @@ def recovery(evidence: Evidence) -> Found:
         yield Violation("I16", "", f"p99 from the server's return to the first write is {percentile(back, 0.99):.2f} s")
     begun = {session.who: session.born for session in evidence.sessions.values()}
     for stop in evidence.stops:
+        if stop["code"] == DEATH and any(stop["t"] <= evidence.killed_at.get(who, -1.0) for who in stop["whos"]):
+            continue  # a function that was under way ended the process
         # A process that has not begun to work has nothing to do before it ends.
         fine = (0,) if any(begun.get(who, stop["t"]) < stop["t"] for who in stop["whos"]) else (0, -15)
         if stop["code"] not in fine:
