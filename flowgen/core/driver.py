@@ -257,6 +257,7 @@ class Driver:
 
     def _place(self, branch: Branch, yielded: object) -> Ended | None:
         """Put what was yielded into the tree; its end when that is known at once, such as a mistake of the author's."""
+        self.view.yields += 1
         try:
             if not isinstance(yielded, Command):
                 raise no_command(yielded, location(branch.author))

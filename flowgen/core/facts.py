@@ -89,6 +89,8 @@ class View:
     results: MutableMapping[str, str] = attrs.field(factory=dict[str, str])
     """JSON text of the values that were delivered, by key."""
     replaying: bool = False
+    yields: int = 0
+    """How many commands were yielded to this execution, in all branches: whoever watches it sees that it goes on."""
     checkpoint_was_read: Callable[[], None] = lambda: None
 
 

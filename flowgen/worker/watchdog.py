@@ -107,12 +107,13 @@ class Watchdog:
         self._thread.join(timeout=5)
 
     def _watch(self) -> None:
-        drive, since = 0, 0.0
+        drive, yields, since = 0, 0, 0.0
         while not self._stop.wait(SLOW / 4):
             with self._lock:
                 run = self._run
-                if run is None or self._drives != drive:
-                    drive, since = self._drives, monotonic()
+                done = run.execution.view.yields if run is not None else 0
+                if run is None or self._drives != drive or done != yields:
+                    drive, yields, since = self._drives, done, monotonic()
                     continue
                 took = monotonic() - since
                 frame = sys._current_frames().get(self._watched)  # noqa: SLF001 - what a debugger reads
@@ -130,7 +131,8 @@ class Watchdog:
                     )
                 if took >= LIMIT and self._stack is None:
                     stack = "".join(traceback.format_stack(frame)[-12:])
-                    if self._run is not run or self._drives != drive:  # it came back while its stack was read
+                    came_back = self._run is not run or self._drives != drive or run.execution.view.yields != yields
+                    if came_back:  # while its stack was read
                         continue
                     self._stack = stack
                     ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(self._watched), ctypes.py_object(Stuck))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import time
 
 import pytest
 
@@ -158,6 +159,33 @@ def test_a_handler_that_never_comes_to_its_next_yield_is_parked_as_stuck_with_it
     assert "has not come to its next yield" in caplog.text
     assert "no other run goes on; move the work into a Step" in caplog.text
     assert flowgen_client.start(neighbour).result(timeout=20) == 1
+
+
+def test_a_replay_that_takes_long_is_not_stuck_while_it_comes_from_yield_to_yield(
+    app: App,
+    flowgen_client: Client,
+    flowgen_worker: Workers,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setattr(watchdog, "SLOW", 0.5)
+    monkeypatch.setattr(watchdog, "LIMIT", 1.5)
+    between = [0.0]
+
+    @app.workflow
+    def long() -> Flow[str]:
+        for _ in range(50):
+            time.sleep(between[0])
+            yield Now()
+        yield Sleep(0.3)
+        return "done"
+
+    flowgen_worker(app, cache=0)
+    run = flowgen_client.start(long)
+    eventually(lambda: run.refresh().status == "waiting")
+    between[0] = 0.05
+    assert run.result(timeout=30) == "done"
+    assert "has not come to its next yield" not in caplog.text
 
 
 @pytest.mark.bad_input("B34", "B35")
