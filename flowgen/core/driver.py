@@ -266,10 +266,8 @@ class Driver:
             if (options := yielded.options).after or options.when or options.join:
                 raise misplaced(yielded)
             names = innermost(branch)
-            if isinstance(yielded, CompositeCommand):
-                composite = compose(branch, yielded, names)
-            else:
-                composite = None
+            composite = compose(branch, yielded, names) if isinstance(yielded, CompositeCommand) else None
+            if composite is None:
                 text = None
                 if yielded.stores:
                     at: Any = {"prologue": self.prologue, "cancelled": self.cancelled, "heard": branch.heard}
@@ -394,7 +392,7 @@ class Driver:
         del self.leaves[leaf.key]
         self._recorded.dead.add(leaf.key)
         if leaf.command.compensate is not None:
-            self.ledger.cut(leaf, self._history.ordered)
+            self.ledger.cut(leaf, self._history.ordered, self.view.next_sequence)
         self.cut.append(leaf)
 
     # what is undone

@@ -111,9 +111,10 @@ class Ledger:
         if mark and step in self.open:
             self.open[step].undoing += indexes
 
-    def cut(self, leaf: Leaf, recorded: Iterable[Entry]) -> None:
-        """A command with `compensate=` was cut off. `recorded` is what a replay has still to deliver, else nothing."""
-        if UNDO not in leaf.key and (leaf.phase is Phase.COMMITTING or any(each.key == leaf.key for each in recorded)):
+    def cut(self, leaf: Leaf, recorded: Iterable[Entry], next_index: int) -> None:
+        """A command with `compensate=` was cut off. A replay has still to deliver what is `recorded` from there on."""
+        left = (each.key for each in recorded if each.index >= next_index)
+        if UNDO not in leaf.key and (leaf.phase is Phase.COMMITTING or leaf.key in left):
             self.awaited[leaf.key] = leaf
 
     def arrived(self, entry: Entry, before: tuple[int, ...]) -> bool:

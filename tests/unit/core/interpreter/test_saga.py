@@ -557,6 +557,18 @@ def test_a_call_that_is_cut_off_before_its_outcome_is_not_waited_for() -> None:
     assert bench.execution.settle("gather/0/book", Returned("H")) is None
 
 
+def test_a_call_that_is_cut_off_after_a_failed_attempt_is_not_waited_for_on_a_replay() -> None:
+    def both() -> Flow[None]:
+        yield Gather(booked("hotel"), Step(book, "flight").opts(retry=Retry(1)))
+
+    bench = begun(both)
+    fails(bench, "gather/0/book", ValueError("once"))
+    fails(bench, "gather/1/book", ValueError("full"))
+    assert isinstance(bench.finish, Failed)
+    execution, _ = replayed(bench)
+    assert execution.finish == bench.finish
+
+
 def test_an_outcome_that_is_not_recorded_after_all_is_waited_for_no_longer() -> None:
     def both() -> Flow[None]:
         yield booked("insurance")
