@@ -147,9 +147,29 @@ class Snapshot(Generic[T_co]):
 
     @property
     def progress(self) -> Any:
-        """What the run said last of its progress, as plain JSON values, or which codec it is encoded with."""
+        """What the run said last with SetProgress, as plain JSON values, or which codec it is encoded with.
+
+        Of a plain task what its function said: `done` and `total` of `ctx.progress`, `heartbeat` of `ctx.heartbeat`.
+        """
         text = self.row.progress
         return None if text is None else words(text) or codec.decode(text, what=f"the progress of {self.id}")
+
+    @property
+    def step_progress(self) -> Mapping[str, Any]:
+        """What the steps that a worker calls now said last of their progress, by their keys; empty when none did.
+
+        Of a workflow only: a plain task says it in `progress`.
+        """
+        text = self.row.reports
+        if text is None or self.row.status != Status.RUNNING or words(text):
+            return {}
+        reports: Mapping[str, Any] = codec.decode(text, what=f"the progress of the steps of {self.id}")
+        return reports
+
+    @property
+    def progress_at(self) -> datetime | None:
+        """When the run, or a function of it, gave its last sign of life or progress, by the database's clock."""
+        return self.row.progress_at
 
     @property
     def created_at(self) -> datetime:

@@ -35,6 +35,7 @@ def opened_row(seal: Seal | None, row: RunRow) -> RunRow:
         output=seal.readable(row.output),
         error=_opened_error(seal.readable, seal, row.status, row.error),
         progress=seal.readable(row.progress),
+        reports=seal.readable(row.reports),
     )
 
 

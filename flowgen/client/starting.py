@@ -192,6 +192,8 @@ def _new(row: NewRun, now: datetime) -> RunRow:
         tags=row.tags,
         trigger=row.trigger,
         progress=None,
+        progress_at=None,
+        reports=None,
         created_at=now,
         started_at=None,
         finished_at=None,

@@ -315,11 +315,18 @@ class StepContext(Context[S]):
     __slots__ = ()
 
     def heartbeat(self, details: object = None) -> None:
-        """Say that the function is alive, with anything JSON; clients see it as its progress. Raises Cancelled."""
+        """Say that the function is alive, with anything JSON, as often as you like. Raises Cancelled when aborted.
+
+        Clients see `{"heartbeat": details}` beside what `progress` said, as `run.progress` of a plain task and under
+        the step's key in `run.step_progress` of a workflow, and in `run.progress_at` when; at most a second late.
+        """
         self._report({"heartbeat": details})
 
     def progress(self, done: float, total: float | None = None) -> None:
-        """Say how far the function is; clients see `{"done": ..., "total": ...}`. Raises Cancelled when aborted."""
+        """Say how far the function is: clients see `{"done": ..., "total": ...}`, as with `heartbeat`.
+
+        Raises Cancelled when aborted.
+        """
         self._report({"done": done, "total": total})
 
     def _report(self, report: Mapping[str, Any]) -> None:

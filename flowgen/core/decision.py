@@ -1,8 +1,8 @@
 """What the core asks the shell to do: plain data. The shell commits, calls, waits; the core never does.
 
 The order that keeps every promise: commands in `cancel_children` first, then one commit of `entries`, `children`,
-`schedules`, `signals`, `emits`, `listens`, `quits`, `consumed`, `checkpoint` and `finish` together, then `calls`.
-What was committed comes back as `delivered` of the next `advance`.
+`schedules`, `signals`, `emits`, `listens`, `quits`, `consumed`, `progress`, `deadline`, `checkpoint` and
+`finish` together, then `calls`. What was committed comes back as `delivered` of the next `advance`.
 """
 
 from __future__ import annotations
@@ -28,7 +28,9 @@ __all__ = [
     "Finish",
     "FunctionCall",
     "ListenRequest",
+    "NewDeadline",
     "Parked",
+    "Progress",
     "Raised",
     "Restarted",
     "Result",
@@ -107,6 +109,15 @@ class EmitRequest:
 
 
 @attrs.frozen
+class Progress:
+    """What clients are to read of the run, in the commit of its outcome."""
+
+    key: str
+    text: str
+    """JSON text."""
+
+
+@attrs.frozen
 class ListenRequest:
     """Register a wait for an event; one that is registered already, as after a replay, stays."""
 
@@ -118,6 +129,15 @@ class ListenRequest:
     """JSON text; see `flowgen.core.filters`."""
     after: datetime | None
     """The place of the event that answered the wait before this one; None: since the run began."""
+
+
+@attrs.frozen
+class NewDeadline:
+    """The run is to end so long after the commit of its outcome."""
+
+    key: str
+    lasts: timedelta | None
+    """None: it has no deadline any more."""
 
 
 @attrs.frozen
@@ -191,6 +211,8 @@ class Decision:
     """Keys of the waits for events that are over: their registrations go, and what was delivered to them."""
     consumed: Sequence[int] = ()
     """Ids of the inbox messages that `entries`, or entries before them, record."""
+    progress: Progress | None = None
+    deadline: NewDeadline | None = None
     checkpoint: int | None = None
     """The CHECKPOINT entry closes a segment: its index becomes the base; this is the prologue."""
     aborts: Sequence[str] = ()

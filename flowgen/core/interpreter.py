@@ -31,7 +31,7 @@ from flowgen.core.context import Context, RunFacts, StepContext, StepFacts, View
 from flowgen.core.decision import Decision, Failed, Finish, Parked, Result, Waits, more
 from flowgen.core.definitions import Definition
 from flowgen.core.driver import Driver
-from flowgen.core.endings import Ending, obey, set_aside
+from flowgen.core.endings import Ending, set_aside
 from flowgen.core.entries import Entry, EntryKind, Message, OutcomeKind
 from flowgen.core.failures import failure_from
 from flowgen.core.finishing import Finishing
@@ -39,7 +39,7 @@ from flowgen.core.functions import ContextKind
 from flowgen.core.history import CommandState, History, saved_of
 from flowgen.core.inputs import open_handler
 from flowgen.core.mailbox import Mailbox
-from flowgen.core.orders import obey_step
+from flowgen.core.orders import obey_all
 from flowgen.core.semantics import steps
 from flowgen.core.sight import seen_from
 from flowgen.core.waiting import Waiting
@@ -302,6 +302,9 @@ class Execution:
                 f"{entry.index - self._base} entries are in its history, and each start of its handler replays them: "
                 "save a Checkpoint with data in its loop, or go on in another run, Start(...).opts(detached=True)"
             )
+        if self._asking.deadlines and entry.key in self._asking.deadlines:
+            self._asking.deadlines.remove(entry.key)
+            self.deadline = entry.due_at
         if entry.kind == EntryKind.OUTCOME:
             if entry.key == _CANCELLATION_KEY:
                 self._cancel_asked = True
@@ -401,15 +404,9 @@ class Execution:
     def _obey(self, decision: Decision) -> None:
         ending = Ending(self.definition, self.facts, self._driver)
         undelivered = self.history.ordered[self._delivering + 1 :]
-        if self._driver.refused is not None:
-            undelivered.insert(0, self._driver.refused)
-        for order in self._mail.orders:
-            decision.consumed = more(decision.consumed, order.id)
-            said = codec.decode(order.payload) or {}
-            if "step" in said:
-                self.finish = obey_step(said, self.finish, decision, self._driver, self._states, self.waiting)
-                continue
-            self.finish = obey(ending, order, self.finish, decision, undelivered, self.view.next_sequence)
+        self.finish = obey_all(
+            self._mail.orders, ending, self.finish, decision, undelivered, self._states, self.waiting
+        )
         self._mail.orders.clear()
 
     def _park(self, reason: str, problem: Divergence | CodecError) -> None:

@@ -7,23 +7,46 @@ cannot be carried out any more changes nothing and is said.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import attrs
 
-from flowgen.core import semantics
+from flowgen.core import codec, semantics
 from flowgen.core.branches import Leaf, Phase
 from flowgen.core.decision import Decision, Failed, Finish, Restarted, more
 from flowgen.core.driver import Driver
-from flowgen.core.endings import set_aside
-from flowgen.core.entries import Entry, OutcomeKind
+from flowgen.core.endings import Ending, obey, set_aside
+from flowgen.core.entries import Entry, Message, OutcomeKind
 from flowgen.core.history import CommandState
 from flowgen.core.semantics.asking import outcome
 from flowgen.core.waiting import Waiting
 from flowgen.errors import CodecError
 
-__all__ = ["obey_step"]
+__all__ = ["obey_all"]
+
+
+def obey_all(
+    orders: Sequence[Message],
+    ending: Ending,
+    finish: Finish | None,
+    decision: Decision,
+    undelivered: list[Entry],
+    states: dict[str, CommandState],
+    waiting: Waiting,
+) -> Finish | None:
+    """Carry out what clients and operators asked for, in order; what the run comes to then."""
+    driver = ending.driver
+    if driver.refused is not None:
+        undelivered.insert(0, driver.refused)
+    for order in orders:
+        decision.consumed = more(decision.consumed, order.id)
+        said = codec.decode(order.payload) or {}
+        if "step" in said:
+            finish = obey_step(said, finish, decision, driver, states, waiting)
+        else:
+            finish = obey(ending, order, finish, decision, undelivered, driver.view.next_sequence)
+    return finish
 
 
 def obey_step(

@@ -155,6 +155,8 @@ def _row_params(updates: Sequence[RunUpdate]) -> dict[str, Any]:
         "r_error": arrays.texts([update.error for update in rows]),
         "r_input": arrays.texts([update.input for update in rows]),
         "r_progress": arrays.texts([update.progress for update in rows]),
+        "r_reports": arrays.texts([update.reports for update in rows]),
+        "r_lasts": arrays.intervals([update.lasts for update in rows]),
         "r_parent": arrays.uuids([update.notify_parent for update in rows]),
         "r_parent_key": arrays.texts([update.parent_key for update in rows]),
         "r_letters": arrays.int4s([letters[update.run_id] for update in rows] if letters else ()),

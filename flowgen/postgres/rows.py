@@ -17,6 +17,7 @@ import attrs
 from flowgen.core.entries import Entry, Message
 
 __all__ = [
+    "NO_DEADLINE",
     "Claimed",
     "ClaimedRun",
     "Effect",
@@ -107,6 +108,8 @@ class RunRow:
     tags: tuple[str, ...]
     trigger: str | None
     progress: str | None
+    progress_at: datetime | None
+    reports: str | None
     created_at: datetime
     started_at: datetime | None
     finished_at: datetime | None
@@ -211,7 +214,11 @@ class RunAction(IntEnum):
     CONTINUE = 10
     """Continue as new: new input, base = `base`, READY, owner none."""
     SET = 11
-    """Stay the owner; set `deadline` (now + delay) or `progress`, whichever is given."""
+    """Stay the owner; set what is given of `progress`, `lasts` and `reports`, as every other update does too."""
+
+
+NO_DEADLINE = timedelta(microseconds=-1)
+"""As `RunUpdate.lasts`: the run has no deadline any more."""
 
 
 @attrs.define(kw_only=True)
@@ -232,6 +239,11 @@ class RunUpdate:
     error: str | None = None
     input: str | None = None
     progress: str | None = None
+    """What clients read of the run."""
+    reports: str | None = None
+    """JSON object: what the functions in flight said last of their progress, by the key of their step."""
+    lasts: timedelta | None = None
+    """A new deadline, counted from this commit, or `NO_DEADLINE`."""
     notify_parent: UUID | None = None
     """The parent whose inbox gets a CHILD message with `parent_key`, in the same statement. For ends only."""
     parent_key: str | None = None

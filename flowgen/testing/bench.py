@@ -74,6 +74,8 @@ class Bench:
     finish: Finish | None = None
     attempt: int = 1
     execution: Execution = attrs.field(init=False)
+    progress: str | None = None
+    """JSON text of what it said last with SetProgress."""
     _base: int = 0
     _prologue: int = 0
     _drawn: int = 0
@@ -175,6 +177,11 @@ class Bench:
             self.calls.pop(key, None)
         for number in decision.consumed:
             self._inbox.pop(number, None)
+        if decision.progress is not None:
+            self.progress = decision.progress.text
+        if decision.deadline is not None:
+            lasts = decision.deadline.lasts
+            self._deadline = None if lasts is None else self.now + lasts
         self.children.update((child.run_id, child) for child in decision.children)
         self.calls.update((call.key, call) for call in decision.calls)
         committed = [self._commit(entry) for entry in decision.entries if not self._holds(entry)]

@@ -28,8 +28,9 @@ from flowgen.failpoints import ARMED
 from flowgen.postgres import entries as entries_room
 from flowgen.postgres.entries import Stored
 from flowgen.postgres.rows import FlushBatch, FlushResult, RunAction, Session
+from flowgen.worker import saying
 from flowgen.worker.link import Link, backoff, is_local
-from flowgen.worker.live import LiveRun, Part
+from flowgen.worker.live import STAYS, LiveRun, Part
 from flowgen.worker.points import flushed
 from flowgen.worker.sealing import as_sent, sealed_part
 from flowgen.worker.sessions import SessionHolder
@@ -86,7 +87,7 @@ class Committer:
 
     def mark(self, run: LiveRun) -> None:
         """The run has something to commit; nothing happens while a part of it is on its way."""
-        if not run.marked and not run.sending and (run.entries or run.update is not None):
+        if not run.marked and not run.sending and run.dirty:
             run.marked = True
             if not self._dirty:
                 self._wake.set()
@@ -336,8 +337,9 @@ def put_back(run: LiveRun, part: Part) -> None:
     if part.update is not None:
         if run.prologue is None:
             run.prologue = part.update.prologue
-        if run.update is None and part.update.action != RunAction.CHECKPOINT:
-            run.update = attrs.evolve(part.update, base=None, prologue=None)
+        saying.put_back(run, part.update)
+        if run.update is None and part.update.action not in STAYS:
+            run.update = attrs.evolve(part.update, base=None, prologue=None, progress=None, lasts=None, reports=None)
 
 
 def _batch(parts: Sequence[Part]) -> FlushBatch:

@@ -12,7 +12,8 @@ import copy
 import os
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping
-from typing import TYPE_CHECKING, Any, TypeVar
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import attrs
 
@@ -28,11 +29,13 @@ from flowgen.worker.threads import Threads
 
 if TYPE_CHECKING:
     from flowgen.worker.live import LiveRun
+    from flowgen.worker.saying import Heard
 
 __all__ = ["Executor", "Lane", "RunningCall"]
 
 T = TypeVar("T")
 
+NO_REPORTS: Final[Mapping[str, Any]] = MappingProxyType({})
 IGNORED = 1.0
 """Seconds after which the place of a task that was cancelled and goes on is given to another."""
 _DOUBT = 0.01
@@ -67,6 +70,14 @@ class RunningCall:
     """Its thread is stuck in the function, and another one took its place."""
     made: StepContext[Any] | None = None
     """The context, once it was asked for."""
+    reports: Mapping[str, Any] = NO_REPORTS
+    """All that the function said of its progress."""
+    heard: Heard | None = None
+    """The same as it is stored. Set on the function's thread."""
+    told: Heard | None = None
+    """What of it was taken into a commit."""
+    telling: bool = False
+    """The event loop knows that there is something to tell."""
 
     def context(self) -> StepContext[Any]:
         """The context of the function, made when it is first asked for."""

@@ -17,7 +17,9 @@ from flowgen.core.decision import Decision
 from flowgen.core.entries import Entry, EntryKind
 from flowgen.core.interpreter import Execution
 from flowgen.postgres.rows import ClaimedRun, Effect, NewRun, Quitting, RunAction, RunUpdate, ScheduleChange
+from flowgen.worker import saying
 from flowgen.worker.executor import RunningCall
+from flowgen.worker.saying import Said
 
 __all__ = ["AT_MOST", "STAYS", "LiveRun", "Part"]
 
@@ -51,13 +53,14 @@ class LiveRun:
     execution: Execution
     next_index: int
     mail_read: int
-    deadline: datetime | None = None
     entries: list[Entry] = attrs.field(factory=list)
     children: list[NewRun] = attrs.field(factory=list)
     schedules: list[ScheduleChange] = attrs.field(factory=list)
     consumed: list[int] = attrs.field(factory=list)
     effects: list[Effect] = attrs.field(factory=list)
     """What goes into the store beside entries; it goes with the next of these, or with the update."""
+    said: Said | None = None
+    """What it says beside its history."""
     prologue: int | None = None
     """Set while a CHECKPOINT entry is among `entries`."""
     update: RunUpdate | None = None
@@ -92,7 +95,8 @@ class LiveRun:
         """Its execution goes on where it waited, under a new claim."""
         self.claimed = claimed
         self.mail_read = claimed.mail
-        self.deadline = self.execution.deadline = claimed.deadline
+        self.execution.deadline = claimed.deadline
+        self.said = None
         self.execution.facts.resumed = True
         self.execution.facts.attempt = claimed.attempt
         self.gone = self.leaving = self.sending = False
@@ -100,9 +104,13 @@ class LiveRun:
         self.decisions.clear()
 
     @property
+    def deadline(self) -> datetime | None:
+        return self.execution.deadline
+
+    @property
     def dirty(self) -> bool:
         """Whether something of it is to be committed."""
-        return self.update is not None or bool(self.entries)
+        return bool(self.entries) or self.update is not None or (self.said is not None and self.said.due)
 
     def is_whole_with(self, part: Part) -> bool:
         """Whether the store knows all that is to be known of the run, now that it has this part."""
@@ -118,6 +126,8 @@ class LiveRun:
             entry.index = self.next_index
             self.next_index += 1
         self.sending = True
+        if self.said is not None:
+            update = saying.take(self, update)
         beside = self.children or self.schedules or self.consumed or self.effects
         if update is None and self.prologue is None and not beside:
             self.entries = []
@@ -149,4 +159,4 @@ class LiveRun:
             entry.index = self.next_index
             self.next_index += 1
         self.sending = True
-        return Part(self, entries, children, schedules, effects=effects)
+        return Part(self, entries, children, schedules, effects=effects, update=saying.take(self, None, keys))

@@ -104,7 +104,7 @@ class Maker:
             deadline=claimed.deadline,
             created_at=claimed.created_at,
         )
-        return LiveRun(claimed, execution, next_index, claimed.mail, claimed.deadline)
+        return LiveRun(claimed, execution, next_index, claimed.mail)
 
     def read(self, claimed: ClaimedRun) -> tuple[LiveRun, str | None]:
         """As `live`, and why the run cannot be read; then it is there to be parked."""

@@ -7,6 +7,7 @@ they go off the group lane, each with its own entry. The invariant: an entry goe
 from __future__ import annotations
 
 from flowgen.core.decision import Decision
+from flowgen.worker import saying
 from flowgen.worker.adoption import Adoption
 from flowgen.worker.live import LiveRun
 from flowgen.worker.making import Maker
@@ -45,3 +46,5 @@ class Recorder:
         self._maker.beside(run, decision)
         if decision.checkpoint is not None:
             run.prologue = decision.checkpoint
+        if decision.progress is not None or decision.deadline is not None:
+            saying.decided(run, decision)

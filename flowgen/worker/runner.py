@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from collections.abc import Set as AbstractSet
 from datetime import datetime
-from typing import Any
 from uuid import UUID
 
 import attrs
@@ -23,6 +22,7 @@ from flowgen.core.sealing import Seal
 from flowgen.core.states import Request, Status
 from flowgen.failpoints import ARMED, evicting, failpoint
 from flowgen.postgres.rows import ClaimedRun, Owned, RunAction
+from flowgen.worker import saying
 from flowgen.worker.adoption import Adoption
 from flowgen.worker.cache import Cache
 from flowgen.worker.executor import RunningCall
@@ -30,7 +30,7 @@ from flowgen.worker.live import LiveRun, Part
 from flowgen.worker.making import Maker
 from flowgen.worker.ports import Agents
 from flowgen.worker.recording import Recorder
-from flowgen.worker.updates import ending, hanging_up, poison, reported, update
+from flowgen.worker.updates import ending, hanging_up, poison, update
 
 __all__ = ["Runner"]
 
@@ -55,6 +55,7 @@ class Runner:
         self._evicts = evicting()
         self._recorder = Recorder(agents, maker, adoption)
         self._seal = Seal.of(agents.settings)
+        self._reports = saying.Reports(agents)
 
     # claimed runs
 
@@ -167,8 +168,7 @@ class Runner:
             run.update = hanging_up(run, decision.hang_up)
         if run.deadline is not None or run.execution.waiting.leaves:
             self._arm(run)
-        if run.update is not None or run.entries:
-            self.agents.committer.mark(run)
+        self.agents.committer.mark(run)
 
     def _finish(self, run: LiveRun, finish: Finish) -> None:
         """The last part of a run: what it came to."""
@@ -187,7 +187,7 @@ class Runner:
             later = attrs.evolve(call, not_before=None)
             self.agents.timers.at(call.not_before, lambda: self._call_later(run, later))
             return
-        running = RunningCall(call, run, self._settled, self._reported)
+        running = RunningCall(call, run, self._settled, self._reports.heard)
         run.calls[call.key] = running
         if isinstance(call.command, Transaction):
             self.agents.transactor.submit(run, running)
@@ -201,6 +201,8 @@ class Runner:
     def _settled(self, running: RunningCall, result: Result | None) -> None:
         run = running.run
         run.calls.pop(running.call.key, None)
+        if running.heard is not None:
+            saying.ended(run, running)
         if run.gone:
             return
         if result is not None:
@@ -210,21 +212,6 @@ class Runner:
                 self.agents.committer.mark(run)
         if run.stopping is not None:
             self._stop_if_still(run)
-
-    def _reported(self, running: RunningCall, report: Mapping[str, Any]) -> None:
-        """On the thread of a function."""
-        self.agents.loop.call_soon_threadsafe(self._report, running.run, report)
-
-    def _report(self, run: LiveRun, report: Mapping[str, Any]) -> None:
-        # A function may say something after its end: what leaves is not ours to change any more.
-        if not run.gone and not run.leaving and run.update is None:
-            try:
-                run.update = reported(run, report, self.agents.settings.max_payload)
-            except ValueError as error:
-                why = error if self._seal is None else type(error).__name__
-                self.agents.log.warning("%s: its progress cannot be stored: %s", run.claimed.name, why)
-                return
-            self.agents.committer.mark(run)
 
     # commits
 
@@ -247,6 +234,8 @@ class Runner:
     def _committed(self, part: Part, landed: int | None, now: datetime) -> None:
         run = part.run
         run.sending, run.skips = False, 0
+        if run.said is not None:
+            saying.landed(run.said, part.update)
         if part.children and not all(child.owned for child in part.children):
             self.agents.poke()
         if part.effects:
@@ -264,8 +253,7 @@ class Runner:
             self._stop(run, RunAction.RELEASE)
         else:
             self._go(run, part.entries, now)
-        if run.update is not None or run.entries:
-            self.agents.committer.mark(run)
+        self.agents.committer.mark(run)
 
     def _left(self, run: LiveRun, landed: int, part: Part) -> None:
         """The run is not ours any more: it hung up, ended or was released."""
@@ -313,8 +301,8 @@ class Runner:
             if run is None or run.gone or run.leaving:
                 continue
             run.mail_read = max(run.mail_read, each.mail)
-            if each.deadline != run.deadline:
-                run.deadline = run.execution.deadline = each.deadline
+            if each.deadline != run.deadline and saying.may_move(run):
+                run.execution.deadline = each.deadline
                 self._arm(run)
             fresh = self._heard(run, each.inbox)
             if run.update is not None and run.update.action == RunAction.HANG_UP and not run.sending:
@@ -381,7 +369,7 @@ class Runner:
     def _stop_if_still(self, run: LiveRun) -> None:
         if run.stopping is None or run.calls or run.gone or run.sending:
             return
-        if run.update is None or run.update.action in (RunAction.SET, RunAction.HANG_UP):
+        if run.update is None or run.update.action == RunAction.HANG_UP:
             run.update = update(run, run.stopping)
         self.agents.committer.mark(run)
 

@@ -128,7 +128,7 @@ def _failed(entry: Entry, refused: CodecError) -> Entry:
 
 
 def _update(seal: Seal, update: RunUpdate) -> RunUpdate:
-    output, error, progress = update.output, update.error, update.progress
+    output, error, progress, reports = update.output, update.error, update.progress, update.reports
     if output is not None:
         output = seal.closed(output, "the result")
     if error is not None and update.action == RunAction.PARK:
@@ -137,12 +137,13 @@ def _update(seal: Seal, update: RunUpdate) -> RunUpdate:
         error = seal.close_cancellation(error)
     elif error is not None:
         error = seal.closed(error, "the failure")
-    if progress is not None:
+    if progress is not None or reports is not None:
         try:
-            progress = seal.closed(progress, "the progress")
+            progress = None if progress is None else seal.closed(progress, "the progress")
+            reports = None if reports is None else seal.closed(reports, "the progress")
         except CodecError as refused:
             _log.warning("run %s: %s", update.run_id, refused)
-            progress = None
-    if output is update.output and error is update.error and progress is update.progress:
+            progress = reports = None
+    if output is error is progress is reports is None:
         return update
-    return attrs.evolve(update, output=output, error=error, progress=progress)
+    return attrs.evolve(update, output=output, error=error, progress=progress, reports=reports)

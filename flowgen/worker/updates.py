@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 from uuid import UUID
 
@@ -14,7 +13,7 @@ from flowgen.errors import Failure
 from flowgen.postgres.rows import ClaimedRun, RunAction, RunUpdate
 from flowgen.worker.live import LiveRun
 
-__all__ = ["ending", "hanging_up", "parked", "poison", "reported", "update"]
+__all__ = ["ending", "hanging_up", "parked", "poison", "update"]
 
 _NAMED = 5
 """Workers that are named in a message."""
@@ -23,13 +22,6 @@ _NAMED = 5
 def update(run: LiveRun, action: RunAction, **given: Any) -> RunUpdate:
     """A change of the run's own row, under the claim by which it is owned."""
     return RunUpdate(run_id=run.run_id, claim=run.claimed.claim, action=action, **given)
-
-
-def reported(run: LiveRun, report: Mapping[str, Any], limit: int) -> RunUpdate:
-    """What a function said of its progress. Raises CodecError for what cannot be stored, or is over `limit` bytes."""
-    progress = codec.encode(dict(report), what="the progress")
-    codec.check_size(progress, what="the progress", limit=limit)
-    return update(run, RunAction.SET, progress=progress)
 
 
 def end(run: LiveRun, action: RunAction, output: str | None, error: str | None) -> RunUpdate:

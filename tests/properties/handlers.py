@@ -27,6 +27,8 @@ from flowgen.core.commands import (
     Saga,
     Schedule,
     Scope,
+    SetDeadline,
+    SetProgress,
     Sleep,
     Start,
     Step,
@@ -112,6 +114,10 @@ def command_of(node: Node, page: int) -> Any:
             return Random()
         case "commit":
             return Checkpoint()
+        case "progress":
+            return SetProgress({"at": label})
+        case "deadline":
+            return SetDeadline("3000d")
         case "schedule":
             return Schedule(CHILD.call("x"), "s", cron="* * * * *")
         case "unschedule":
@@ -167,7 +173,8 @@ def shown_graph(done: GraphResult) -> list[Any]:
     return [str(list(done)), str(dict(done.skipped)), str(list(done.failed))]
 
 
-SIMPLE = {"step", "save", "sleep", "invoke", "now", "uuid", "random", "commit", "schedule", "unschedule"}
+FACTS = ["now", "uuid", "random", "commit", "schedule", "unschedule", "progress", "deadline"]
+SIMPLE = {"step", "save", "sleep", "invoke", *FACTS}
 
 
 def around(node: Node, inside: Any) -> Any:
@@ -219,17 +226,8 @@ def run_node(node: Node, page: int) -> Flow[Any]:
             ]
             found = yield from named(Gather(*parts, return_exceptions=node["keep"]), node)
             return [str(each) for each in found]
-        case "map":
-            return [str(each) for each in (yield from map_of(node, page))]
-        case "race":
-            tags = {
-                f"b{place}": flow(each["body"], page) if "body" in each else command_of(each, page)
-                for place, each in enumerate(node["branches"])
-            }
-            won = yield from named(Race(**tags), node)
-            return [won.tag, str(won.value)]
-        case "graph":
-            return shown_graph((yield from graph_of(node, page, flow)))
+        case "map" | "race" | "graph":
+            return (yield from run_fanned(node, page))
         case "scope" | "saga":
             return (yield from around(node, flow(node["body"], page)))
         case "inline":
@@ -245,6 +243,21 @@ def run_node(node: Node, page: int) -> Flow[Any]:
                     yield from flow(node["finally"], page)
         case _:
             raise Boom(node["do"])
+
+
+def run_fanned(node: Node, page: int) -> Flow[Any]:
+    match node["do"]:
+        case "map":
+            return [str(each) for each in (yield from map_of(node, page))]
+        case "race":
+            tags = {
+                f"b{place}": flow(each["body"], page) if "body" in each else command_of(each, page)
+                for place, each in enumerate(node["branches"])
+            }
+            won = yield from named(Race(**tags), node)
+            return [won.tag, str(won.value)]
+        case _:
+            return shown_graph((yield from graph_of(node, page, flow)))
 
 
 def program_flow(ctx: Context[Any], spec: Program) -> Flow[Any]:
@@ -291,17 +304,8 @@ async def arun_node(node: Node, page: int) -> Any:
             ]
             found: Any = await named(Gather(*parts, return_exceptions=node["keep"]), node)
             return [str(each) for each in found]
-        case "map":
-            return [str(each) for each in await map_of(node, page)]
-        case "race":
-            tags = {
-                f"b{place}": aflow(each["body"], page) if "body" in each else command_of(each, page)
-                for place, each in enumerate(node["branches"])
-            }
-            won = await named(Race(**tags), node)
-            return [won.tag, str(won.value)]
-        case "graph":
-            return shown_graph(await graph_of(node, page, aflow))
+        case "map" | "race" | "graph":
+            return await arun_fanned(node, page)
         case "scope" | "saga":
             return await around(node, aflow(node["body"], page))
         case "inline":
@@ -317,6 +321,21 @@ async def arun_node(node: Node, page: int) -> Any:
                     await aflow(node["finally"], page)
         case _:
             raise Boom(node["do"])
+
+
+async def arun_fanned(node: Node, page: int) -> Any:
+    match node["do"]:
+        case "map":
+            return [str(each) for each in await map_of(node, page)]
+        case "race":
+            tags = {
+                f"b{place}": aflow(each["body"], page) if "body" in each else command_of(each, page)
+                for place, each in enumerate(node["branches"])
+            }
+            won = await named(Race(**tags), node)
+            return [won.tag, str(won.value)]
+        case _:
+            return shown_graph(await graph_of(node, page, aflow))
 
 
 async def program_coroutine(ctx: Context[Any], spec: Program) -> Any:
@@ -378,7 +397,7 @@ simple = st.one_of(
             "name": names("i"),
         }
     ),
-    st.sampled_from(["now", "uuid", "random", "commit", "schedule", "unschedule"]).map(lambda do: {"do": do}),
+    st.sampled_from(FACTS).map(lambda do: {"do": do}),
 )
 leaves = st.one_of(
     simple,

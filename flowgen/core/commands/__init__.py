@@ -16,6 +16,7 @@ from flowgen.core.commands.composites import Gather, Saga, Scope
 from flowgen.core.commands.events import Emit, WaitEvent
 from flowgen.core.commands.facts import Now, Random, Uuid
 from flowgen.core.commands.fanout import Map, Race, Winner
+from flowgen.core.commands.going import SetDeadline, SetProgress
 from flowgen.core.commands.graphs import Choose, Graph, GraphResult, Skip
 from flowgen.core.commands.schedules import Schedule, Unschedule
 from flowgen.core.commands.signals import Signal, WaitSignal
@@ -43,6 +44,8 @@ __all__ = [
     "Saga",
     "Schedule",
     "Scope",
+    "SetDeadline",
+    "SetProgress",
     "Signal",
     "Skip",
     "Sleep",
@@ -83,5 +86,7 @@ AnyCommand: TypeAlias = (
     | Now
     | Uuid
     | Random
+    | SetProgress
+    | SetDeadline
 )
 """Every command that there is: a `match` over it ends in `assert_never`."""

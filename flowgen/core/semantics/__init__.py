@@ -29,6 +29,8 @@ from flowgen.core.commands import (
     Saga,
     Schedule,
     Scope,
+    SetDeadline,
+    SetProgress,
     Signal,
     Skip,
     Sleep,
@@ -48,6 +50,7 @@ from flowgen.core.semantics import (
     checkpoints,
     children,
     events,
+    going,
     graphs,
     joins,
     schedules,
@@ -77,12 +80,8 @@ def ask(leaf: Leaf, asking: Asking) -> None:
             steps.ask(leaf, command, asking)
         case Sleep():
             sleeps.ask(leaf, command, asking)
-        case Invoke():
-            children.ask_invoke(leaf, command, asking)
-        case Start():
-            children.ask_start(leaf, command, asking)
-        case Wait():
-            children.ask_wait(leaf, command, asking)
+        case Invoke() | Start() | Wait():
+            children.ask(leaf, command, asking)
         case WaitSignal() | Signal():
             signals.ask(leaf, command, asking)
         case CompletionToken():
@@ -97,6 +96,8 @@ def ask(leaf: Leaf, asking: Asking) -> None:
             recorded.ask(leaf, command, asking)
         case Skip():
             graphs.ask_skip(leaf, command, asking)
+        case SetProgress() | SetDeadline():
+            going.ask(leaf, command, asking)
         case Gather() | Map() | Race() | Graph() | Saga() | Scope():
             raise AssertionError(f"{command.kind} is made from branches")
         case _:
@@ -131,6 +132,8 @@ def prepare(
             return tokens.prepare(command)
         case Emit():
             text = events.prepare(command)
+        case SetProgress():
+            text = going.prepare(command)
         case _:
             raise DefinitionError(f"{command!r} is a command of your own: flowgen knows what its own commands mean")
     if text is not None:
@@ -144,7 +147,7 @@ def answer(leaf: Leaf, entry: Entry) -> Ended:
     match command:
         case Step() | Transaction():
             return steps.answer(leaf, command, entry)
-        case Sleep() | Checkpoint() | Schedule() | Unschedule():
+        case Sleep() | Checkpoint() | Schedule() | Unschedule() | SetProgress() | SetDeadline():
             return Ended()
         case WaitSignal() | Signal():
             return signals.answer(leaf, command, entry)

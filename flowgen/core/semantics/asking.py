@@ -29,6 +29,8 @@ class Asking:
     decision: Decision = attrs.field(init=False)
     state: CommandState = attrs.field(init=False)
     """What is recorded of the command so far."""
+    deadlines: set[str] = attrs.field(factory=set, init=False)
+    """Keys of the outcomes on their way that say when the run is to end."""
     prologue: int | None = attrs.field(default=None, init=False)
     """Where the prologue ended; None when the handler has not read its checkpoint."""
 

@@ -20,7 +20,7 @@ from flowgen.core.semantics import tokens
 from flowgen.core.semantics.asking import Asking, outcome
 from flowgen.errors import ChildCancelled, ChildFailed, ChildTimedOut, DefinitionError, Failure
 
-__all__ = ["MAX_DEPTH", "answer", "answer_start", "ask_invoke", "ask_start", "ask_wait", "prepare"]
+__all__ = ["MAX_DEPTH", "answer", "answer_start", "ask", "prepare"]
 
 MAX_DEPTH: Final = 100
 """Runs that may stand above a run."""
@@ -52,7 +52,17 @@ def _new_id(asking: Asking, id: str | None) -> UUID:
     return uuid7(int(asking.now.timestamp() * 1000), asking.entropy(10))
 
 
-def ask_invoke(leaf: Leaf, command: Invoke[Any], asking: Asking) -> None:
+def ask(leaf: Leaf, command: Invoke[Any] | Start[Any] | Wait[Any], asking: Asking) -> None:
+    match command:
+        case Invoke():
+            _ask_invoke(leaf, command, asking)
+        case Start():
+            _ask_start(leaf, command, asking)
+        case Wait():
+            _ask_wait(leaf, command, asking)
+
+
+def _ask_invoke(leaf: Leaf, command: Invoke[Any], asking: Asking) -> None:
     if asking.state.child is None:
         run_id = _new_id(asking, command.options.id)
         asking.decision.children = more(
@@ -71,14 +81,14 @@ def ask_invoke(leaf: Leaf, command: Invoke[Any], asking: Asking) -> None:
     _ask_for_end(leaf, leaf.key, asking.state.child, command.options.on_timeout, asking)
 
 
-def ask_start(leaf: Leaf, command: Start[Any], asking: Asking) -> None:
+def _ask_start(leaf: Leaf, command: Start[Any], asking: Asking) -> None:
     run_id = _new_id(asking, command.options.id)
     asking.decision.children = more(asking.decision.children, ChildStart(leaf.key, command, run_id, leaf.text or "{}"))
     ref = {"run_id": str(run_id), "id": command.options.id}
     asking.record(leaf, outcome(leaf, OutcomeKind.VALUE, json.dumps(ref)))
 
 
-def ask_wait(leaf: Leaf, command: Wait[Any], asking: Asking) -> None:
+def _ask_wait(leaf: Leaf, command: Wait[Any], asking: Asking) -> None:
     ref = command.ref
     if isinstance(ref, Token):
         tokens.ask_wait(leaf, command, ref, asking)

@@ -54,6 +54,8 @@ CREATE TABLE {schema}.run (
     output json,
     error json,
     progress json,
+    progress_at timestamptz,             -- when `progress` or `reports` was said last
+    reports json,                        -- what the functions in flight say of their progress, by step; while running
     reason text,                         -- of the request
     lost_with uuid[],                    -- the sessions whose end is counted in `recoveries`, while there are any
     -- what does not change again

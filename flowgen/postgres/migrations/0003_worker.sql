@@ -76,7 +76,8 @@ CREATE FUNCTION {schema}.flush(
     c_run uuid[], c_id bigint[],
     r_run uuid[], r_action integer[], r_claim integer[], r_due timestamptz[], r_delay interval[],
     r_mail_read integer[], r_wake integer[], r_base integer[], r_prologue integer[], r_output text[], r_error text[],
-    r_input text[], r_progress text[], r_parent uuid[], r_parent_key text[], r_letters integer[],
+    r_input text[], r_progress text[], r_reports text[], r_lasts interval[], r_parent uuid[], r_parent_key text[],
+    r_letters integer[],
     k_run uuid[] DEFAULT '{}', k_id text[] DEFAULT '{}', k_facts integer[] DEFAULT '{}', k_name text[] DEFAULT '{}',
     k_queue text[] DEFAULT '{}', k_priority integer[] DEFAULT '{}', k_input text[] DEFAULT '{}',
     k_at timestamptz[] DEFAULT '{}', k_delay interval[] DEFAULT '{}', k_deadline interval[] DEFAULT '{}',
@@ -169,7 +170,7 @@ BEGIN
                 WHEN u.verb = 2 THEN CASE
                     WHEN (r.request IS NOT NULL AND NOT (u.unwinding AND r.request = 1))
                         OR r.mail + u.letters <> u.mail_read
-                        OR least(coalesce(u.due, at + u.delay), CASE WHEN NOT u.undoing THEN r.deadline END) <= at THEN 0
+                        OR least(coalesce(u.due, at + u.delay), CASE WHEN NOT u.undoing THEN coalesce(u.ends, r.deadline) END) <= at THEN 0
                     ELSE 4 END
                 WHEN u.verb = 4 AND r.request IS NULL AND u.delay > interval '0' THEN 1
                 WHEN u.verb = 5 AND r.request IS DISTINCT FROM 1 THEN 5
@@ -181,12 +182,12 @@ BEGIN
                 WHEN u.verb = 2 THEN CASE
                     WHEN (r.request IS NOT NULL AND NOT (u.unwinding AND r.request = 1))
                         OR r.mail + u.letters <> u.mail_read
-                        OR least(coalesce(u.due, at + u.delay), CASE WHEN NOT u.undoing THEN r.deadline END) <= at THEN at
-                    ELSE least(coalesce(u.due, at + u.delay), CASE WHEN NOT u.undoing THEN r.deadline END) END
-                WHEN u.verb = 4 AND r.request IS NULL THEN least(at + u.delay, r.deadline)
+                        OR least(coalesce(u.due, at + u.delay), CASE WHEN NOT u.undoing THEN coalesce(u.ends, r.deadline) END) <= at THEN at
+                    ELSE least(coalesce(u.due, at + u.delay), CASE WHEN NOT u.undoing THEN coalesce(u.ends, r.deadline) END) END
+                WHEN u.verb = 4 AND r.request IS NULL THEN least(at + u.delay, coalesce(u.ends, r.deadline))
                 WHEN u.verb IN (4, 10) THEN at
                 ELSE r.due_at END,
-            deadline = CASE WHEN u.verb = 11 THEN coalesce(u.due, at + u.delay, r.deadline) ELSE r.deadline END,
+            deadline = CASE WHEN u.lasts IS NULL THEN r.deadline ELSE u.ends END,
             finished_at = CASE WHEN u.verb IN (7, 8, 9) THEN at END,
             mail = r.mail + u.letters,
             seen = greatest(r.seen, u.mail_read),
@@ -203,15 +204,19 @@ BEGIN
             output = CASE WHEN u.verb = 7 THEN u.output::json ELSE r.output END,
             error = CASE WHEN u.verb = 7 THEN NULL ELSE coalesce(u.error::json, r.error) END,
             progress = coalesce(u.progress::json, r.progress),
+            progress_at = CASE WHEN u.progress IS NULL AND u.reports IS NULL THEN r.progress_at ELSE at END,
+            reports = CASE WHEN u.verb IN (1, 11) THEN coalesce(u.reports::json, r.reports) END,
             input = coalesce(u.input::json, r.input)
         FROM (
             SELECT run, action & 15 AS verb, action & 16 <> 0 AS urgent, action & 32 <> 0 AS unwinding,
                 action & 64 <> 0 AS undoing, claim, u.due, u.delay, coalesce(mail_read, 0) AS mail_read, wake, base,
-                prologue, output, error, input, progress, parent, parent_key, coalesce(letters, 0) AS letters
+                prologue, output, error, input, progress, reports, lasts,
+                CASE WHEN lasts >= interval '0' THEN at + lasts END AS ends, parent, parent_key,
+                coalesce(letters, 0) AS letters
             FROM unnest(r_run, r_action, r_claim, r_due, r_delay, r_mail_read, r_wake, r_base, r_prologue, r_output,
-                r_error, r_input, r_progress, r_parent, r_parent_key, r_letters)
+                r_error, r_input, r_progress, r_reports, r_lasts, r_parent, r_parent_key, r_letters)
                 AS u(run, action, claim, due, delay, mail_read, wake, base, prologue, output, error, input, progress,
-                    parent, parent_key, letters)
+                    reports, lasts, parent, parent_key, letters)
             WHERE action & 15 > 0
                 AND (eager OR locked[width_bucket(run, locked)] = run)
                 AND (busy IS NULL OR (busy[width_bucket(run, busy)] IS DISTINCT FROM run

@@ -29,14 +29,13 @@ from flowgen.postgres.rows import (
     Have,
     NewRun,
     Owned,
-    RunAction,
-    RunUpdate,
     Session,
 )
 from flowgen.testing.simulation.attaching import attach
 from flowgen.testing.simulation.events import Events
 from flowgen.testing.simulation.lease import Lease
 from flowgen.testing.simulation.row import Row
+from flowgen.testing.simulation.updating import ENDS, apply
 from flowgen.testing.simulation.witness import Witness
 
 __all__ = ["SUSPECT", "Store"]
@@ -44,11 +43,6 @@ __all__ = ["SUSPECT", "Store"]
 SUSPECT = 2
 """Recoveries without progress from which a run is claimed alone."""
 
-_ENDS = {
-    RunAction.COMPLETE: Status.COMPLETED,
-    RunAction.FAIL: Status.FAILED,
-    RunAction.CANCEL: Status.CANCELLED,
-}
 _NOBODY: frozenset[UUID] = frozenset()
 
 
@@ -223,8 +217,8 @@ class Store:
         self.events.carry_out([item for item in batch.effects if item[0] not in refused])
         updates = [update for update in batch.updates if update.run_id not in refused]
         # A run that hangs up hears of the ends that stand in the same commit.
-        for update in sorted(updates, key=lambda each: each.action not in _ENDS):
-            self._update(self.runs[update.run_id], update)
+        for update in sorted(updates, key=lambda each: each.action not in ENDS):
+            apply(self, self.runs[update.run_id], update)
         landed = {update.run_id: int(self.runs[update.run_id].status) for update in updates}
         return FlushResult(
             fenced=False, skipped=frozenset(skipped), due=due, landed=landed, now=self.now, adopted=adopted
@@ -267,46 +261,6 @@ class Store:
             for entry in self.runs[run_id].entries
             if entry.index > after and (entry.index < prologue or entry.index >= base or entry.named)
         ][:limit]
-
-    def _update(self, row: Row, update: RunUpdate) -> None:
-        action, now = update.action, self.now
-        due_at = now + update.delay if update.delay is not None else update.due_at
-        if update.base is not None:
-            row.base, row.prologue = update.base, update.prologue or 0
-        row.seen = max(row.seen, update.mail_read)
-        row.progress = update.progress or row.progress
-        if action in (RunAction.HANG_UP, RunAction.CHECKPOINT, RunAction.RETRY):
-            row.recoveries = 0
-            self.witness.progressed(row)
-        status = _ENDS.get(action, Status.READY)
-        match action:
-            case RunAction.CHECKPOINT | RunAction.SET:
-                return
-            case RunAction.HANG_UP:
-                due_at = min(filter(None, (due_at, None if update.undoing else row.deadline)), default=None)
-                asked = row.request and not (update.unwinding and row.request == Request.CANCEL)
-                if not asked and row.mail == update.mail_read and (due_at is None or due_at > now):
-                    status = Status.WAITING
-                    row.due_at = due_at
-                row.wake_at_mail = update.wake_at_mail
-            case RunAction.RETRY:
-                row.attempt += 1
-                if not row.request and update.delay:
-                    status = Status.DELAYED
-                    row.due_at = due_at if row.deadline is None or due_at is None else min(due_at, row.deadline)
-            case RunAction.PAUSE:
-                status = Status.READY if row.request == Request.CANCEL else Status.PAUSED
-                row.request = 0 if row.request == Request.PAUSE else row.request
-            case RunAction.PARK:
-                status = Status.PARKED
-                row.error = update.error
-            case RunAction.COMPLETE | RunAction.FAIL | RunAction.CANCEL:
-                row.output, row.error = update.output, update.error
-                self.end(row, status)
-                return
-        if status == Status.READY:
-            row.due_at = now
-        self.move(row, status, None)
 
     def end(self, row: Row, status: Status) -> None:
         """A run is over: who waits for it is told in the same commit."""

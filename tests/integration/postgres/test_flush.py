@@ -60,7 +60,7 @@ def test_a_completed_run_keeps_its_output_as_it_was_written(store: Store) -> Non
     ("action", "parts", "status"),
     [
         (RunAction.CHECKPOINT, {"base": 4, "prologue": 2}, Status.RUNNING),
-        (RunAction.SET, {"progress": '{"done": 1}', "delay": HOUR}, Status.RUNNING),
+        (RunAction.SET, {"progress": '{"done": 1}', "lasts": HOUR}, Status.RUNNING),
         (RunAction.HANG_UP, {}, Status.WAITING),
         (RunAction.HANG_UP, {"delay": HOUR}, Status.WAITING),
         (RunAction.HANG_UP, {"due_at": datetime(2001, 1, 1, tzinfo=UTC)}, Status.READY),

@@ -31,6 +31,8 @@ from flowgen import (
     Saga,
     Schedule,
     Scope,
+    SetDeadline,
+    SetProgress,
     Signal,
     Sleep,
     Start,
@@ -162,6 +164,9 @@ def facts() -> Flow[None]:
     assert_type((yield from Now()), datetime)
     assert_type((yield from Uuid()), UUID)
     assert_type((yield from Random()), float)
+    assert_type((yield from SetProgress({"done": 1})), None)
+    assert_type((yield from SetDeadline("1h")), None)
+    assert_type((yield from SetDeadline(None)), None)
     yield from Sleep(2)
     yield from Sleep("1h30m").opts(name="nap")
     yield from Sleep(timedelta(days=1))

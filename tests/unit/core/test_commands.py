@@ -32,6 +32,8 @@ from flowgen.core.commands import (
     Saga,
     Schedule,
     Scope,
+    SetDeadline,
+    SetProgress,
     Signal,
     Skip,
     Sleep,
@@ -119,6 +121,9 @@ EVERY: list[Command[Any]] = [
     Now(),
     Uuid(),
     Random(),
+    SetProgress({"done": 3}),
+    SetDeadline("1h"),
+    SetDeadline(None),
 ]
 IDS = [type(command).__name__ for command in EVERY]
 
