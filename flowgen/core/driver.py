@@ -10,6 +10,7 @@ from typing import Any
 
 from flowgen.core import semantics
 from flowgen.core.branches import Branch, Composite, Ended, Leaf, Opened, heard_also
+from flowgen.core.changes import Changes
 from flowgen.core.closing import close_branch, swallowed, untie
 from flowgen.core.commands import Command
 from flowgen.core.commands.command import CompositeCommand
@@ -31,15 +32,14 @@ class Driver:
     """The tree of branches of one run."""
 
     __slots__ = (
-        "_driving", "_facts", "_held", "_history", "_prologue_scopes", "_recorded", "_root", "_segment", "_undo",
-        "_yielded", "cancel_reason", "cut", "failed", "fresh", "interrupted", "leaves", "ledger", "prologue",
+        "_driving", "_facts", "_held", "_history", "_prologue_scopes", "_root", "_segment", "_undo", "_yielded",
+        "cancel_reason", "changes", "cut", "failed", "fresh", "interrupted", "leaves", "ledger", "prologue", "recorded",
         "root_end", "view", "warnings",
     )  # fmt: skip
 
     def __init__(
         self, view: View, history: History, facts: RunFacts, *, determinism: str, yielded: list[Command[Any]] | None
     ) -> None:
-        """What flows yield is appended to `yielded`, unless it is a replay's."""
         self.view = view
         self.leaves: dict[str, Leaf] = {}
         self.fresh: list[Leaf] = []
@@ -56,9 +56,10 @@ class Driver:
         self.warnings: list[str] = []
         self.ledger = Ledger()
         """What is undone when the run fails."""
+        self.changes = Changes(history)
         self._facts = facts
         self._history = history
-        self._recorded = Recorded(history, facts, determinism)
+        self.recorded = Recorded(history, facts, determinism)
         self._yielded = yielded
         self._prologue_scopes: list[Opened] = []
         self._segment: list[Entry] = []
@@ -91,15 +92,6 @@ class Driver:
         """Whether everything was undone, as far as it could be, since `undo`."""
         return self._undo is not None and self._undo.end is not None
 
-    def is_dead(self, key: str) -> bool:
-        """Whether the command of this key was cut off with its branch."""
-        return key in self._recorded.dead
-
-    @property
-    def refused(self) -> Entry | None:
-        """The entry that does not fit the code, or cannot be read."""
-        return self._recorded.refused
-
     # events
 
     def begin(self, flow: FlowObject) -> None:
@@ -109,13 +101,13 @@ class Driver:
 
     def outcome(self, entry: Entry, before: tuple[int, ...] = ()) -> None:
         """Deliver an outcome; `before` are the other entries of its command. Raises Divergence and CodecError."""
-        leaf = self.leaves.get(entry.key)
+        leaf = self.leaves.get(entry.key) or self._unblocked(entry)
         if leaf is None:
             if not (self.ledger.awaited and self.arrived(entry, before)):
-                self._recorded.unasked(entry, self.leaves.values(), ended=self.root_end is not None)
+                self.recorded.unasked(entry, self.leaves.values(), ended=self.root_end is not None)
             return
         if entry.fingerprint != leaf.fingerprint:
-            self._warn(self._recorded.check(leaf, entry))
+            self._warn(self.recorded.check(leaf, entry))
         del self.leaves[entry.key]
         if self.fresh and self.fresh[-1] is leaf:
             self.fresh.pop()  # a replay answers what nobody will ask for
@@ -125,28 +117,29 @@ class Driver:
 
     def noted(self, entry: Entry) -> Leaf | None:
         """The leaf that an entry without an outcome belongs to; None when nobody waits. Raises Divergence."""
-        leaf = self.leaves.get(entry.key)
+        leaf = self.leaves.get(entry.key) or self._unblocked(entry)
         if leaf is None:
             self.arrived(entry)
         elif entry.fingerprint is not None and entry.fingerprint != leaf.fingerprint:
-            self._recorded.check_kind(leaf, entry)
+            self.recorded.check_kind(leaf, entry)
         return leaf
 
-    def unasked_child(self, entry: Entry) -> None:
-        """A child was made for a command that is not asked for. Raises Divergence, unless that is no divergence."""
-        if self._recorded.is_strict(entry):
-            raise self._recorded.diverged(entry, self.leaves.values(), ended=self.root_end is not None)
+    def _unblocked(self, entry: Entry) -> Leaf | None:
+        if not self.changes.pending or entry.key in self.recorded.dead:
+            return None
+        return self.changes.unblocked(entry, self.leaves, self._resume)
 
     def close_segment(self, entry: Entry) -> None:
         """A Checkpoint with data was committed: forget what the segment named by itself, and go on."""
         leaf = self.leaves.pop(entry.key)
         branch = leaf.branch
-        self._recorded.close_segment(self._segment, self.prologue)
+        self.recorded.close_segment(self._segment, self.prologue)
         self.ledger.close_segment(self.prologue)
         for each in self._segment:
             self.view.results.pop(each.key, None)
             self.failed.pop(each.key, None)
         self._segment.clear()
+        self.changes.close_segment()
         branch.scopes = reopened(branch.scopes, self._prologue_scopes)
         branch.waiting = None
         self._resume(branch, Ended())
@@ -199,7 +192,7 @@ class Driver:
         try:
             end = semantics.answer(leaf, entry)
         except CodecError:
-            self._recorded.refused = entry
+            self.recorded.refused = entry
             raise
         if self.ledger.open:
             self.ledger.note_undoing(entry.key, (*before, entry.index))
@@ -207,6 +200,8 @@ class Driver:
             leaf.branch.last_failed = ()
             if leaf.command.compensate is not None:
                 self.ledger.note(leaf, entry, before)
+            if leaf.command.guards:
+                self.changes.answered(leaf, end.value)
         else:
             leaf.branch.last_failed = (*before, entry.index)
             self.failed[leaf.key] = leaf, leaf.branch.last_failed
@@ -279,12 +274,16 @@ class Driver:
             return Ended(error=error)
         if composite is not None:
             return self._open(composite)
-        recorded = self._recorded
+        recorded = self.recorded
         if recorded.kept or recorded.early:
             entry, warning = recorded.known(leaf)
             self._warn(warning)
             if entry is not None:
                 return self._answer(leaf, entry)
+        if yielded.guards:
+            known = self.changes.known(leaf, recorded.dead, self.view.next_sequence, in_prologue=self.prologue is None)
+            if known is not None:
+                return Ended(known)
         self.leaves[leaf.key] = leaf
         self.fresh.append(leaf)
         branch.waiting = leaf
@@ -299,6 +298,7 @@ class Driver:
         if history.base and history.saved_at is not None:
             view.now = history.saved_at
             view.next_sequence = max(view.next_sequence, history.base + 1)
+        self.changes.end_prologue()
         if self._root is not None:
             self._prologue_scopes = [each.copy() for each in self._root.scopes]
 
@@ -390,7 +390,7 @@ class Driver:
 
     def _cut_leaf(self, leaf: Leaf) -> None:
         del self.leaves[leaf.key]
-        self._recorded.dead.add(leaf.key)
+        self.recorded.dead.add(leaf.key)
         if leaf.command.compensate is not None:
             self.ledger.cut(leaf, self._history.ordered, self.view.next_sequence)
         self.cut.append(leaf)

@@ -16,7 +16,7 @@ from flowgen.core import codec
 from flowgen.core.context import Saved
 from flowgen.core.entries import Entry, EntryKind
 
-__all__ = ["CommandState", "History", "saved_of", "set_aside_value"]
+__all__ = ["CommandState", "History", "long_history", "saved_of", "set_aside_value"]
 
 
 @attrs.define
@@ -78,6 +78,8 @@ class History:
     strict_until: int | None = None
     """Outcomes below it must be asked for in their order; None: all. A segment that starts in mid-loop, and a history
     that was edited by setting aside, have outcomes that nobody asks for."""
+    ended: bool = False
+    """It is the history of a run that completed: nothing was left to come."""
 
     @property
     def heard(self) -> dict[str, datetime] | None:
@@ -146,3 +148,11 @@ def set_aside_value(indexes: Sequence[int], why: str, who: str, *, below: int = 
     if below:
         value["below"] = below
     return json.dumps(value)
+
+
+def long_history(entries: int) -> str:
+    """The warning of a history that has become long."""
+    return (
+        f"{entries} entries are in its history, and each start of its handler replays them: save a Checkpoint with "
+        "data in its loop, or go on in another run, Start(...).opts(detached=True)"
+    )

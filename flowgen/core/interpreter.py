@@ -36,11 +36,12 @@ from flowgen.core.entries import Entry, EntryKind, Message, OutcomeKind
 from flowgen.core.failures import failure_from
 from flowgen.core.finishing import Finishing
 from flowgen.core.functions import ContextKind
-from flowgen.core.history import CommandState, History, saved_of
+from flowgen.core.history import CommandState, History, long_history, saved_of
 from flowgen.core.inputs import open_handler
 from flowgen.core.mailbox import Mailbox
 from flowgen.core.orders import obey_all
 from flowgen.core.semantics import steps
+from flowgen.core.semantics.facts import patch_entry
 from flowgen.core.sight import seen_from
 from flowgen.core.waiting import Waiting
 from flowgen.errors import CodecError, Divergence
@@ -99,6 +100,7 @@ class Execution:
         self._mail = Mailbox()
         self._asking = semantics.Asking(facts, self._mail, entropy)
         self._driver = Driver(self.view, history, facts, determinism=definition.options.determinism, yielded=yielded)
+        self._asking.answers = self._driver.changes.answers
         self._states: dict[str, CommandState] = {}
         self._orphans: list[UUID] = []
         self.waiting = Waiting()
@@ -298,12 +300,8 @@ class Execution:
         if entry.index >= self.view.next_sequence:
             self.view.next_sequence = entry.index + 1
         if not replayed and (entry.index - self._base) % LONG_HISTORY == 0:
-            self._driver.warnings.append(
-                f"{entry.index - self._base} entries are in its history, and each start of its handler replays them: "
-                "save a Checkpoint with data in its loop, or go on in another run, Start(...).opts(detached=True)"
-            )
-        if self._asking.deadlines and entry.key in self._asking.deadlines:
-            self._asking.deadlines.remove(entry.key)
+            self._driver.warnings.append(long_history(entry.index - self._base))
+        if self._asking.deadlines and self._asking.moves_deadline(entry):
             self.deadline = entry.due_at
         if entry.kind == EntryKind.OUTCOME:
             if entry.key == _CANCELLATION_KEY:
@@ -312,7 +310,7 @@ class Execution:
             else:
                 before = self._states.pop(entry.key, _UNKNOWN).indexes if self._states else ()
                 if self._mail.signals:
-                    free = self._mail.told(entry, lost=self._driver.is_dead(entry.key))
+                    free = self._mail.told(entry, lost=entry.key in self._driver.recorded.dead)
                     self._driver.fresh.extend(self.waiting.listening_to(free) if free is not None else ())
                 self._driver.outcome(entry, before)
         elif entry.kind == EntryKind.CHECKPOINT:
@@ -325,13 +323,14 @@ class Execution:
             self._note(entry, replayed)
 
     def _note(self, entry: Entry, replayed: bool) -> None:
-        leaf = self._driver.noted(entry)
+        driver = self._driver
+        leaf = driver.noted(entry)
         if leaf is None:
             if entry.kind == EntryKind.CHILD:
-                if self._driver.is_dead(entry.key):
+                if entry.key in driver.recorded.dead:
                     self._orphans.append(UUID(codec.decode(entry.value or '""')))
                 else:
-                    self._driver.unasked_child(entry)
+                    driver.recorded.unasked_child(entry, driver.leaves.values(), ended=driver.root_end is not None)
             return
         self._states.setdefault(entry.key, CommandState()).note(entry, replayed)
         if leaf.phase is not Phase.NEW:
@@ -372,6 +371,8 @@ class Execution:
     def _cut(self, leaf: Leaf, decision: Decision) -> None:
         """A leaf whose branch was cancelled: nobody wants its outcome."""
         self.waiting.forget(leaf)
+        if self.finish is None and self._driver.changes.is_new(leaf):
+            decision.entries.insert(0, patch_entry(leaf, self._asking.answers))
         if leaf.phase is Phase.CALLING:
             decision.aborts = more(decision.aborts, leaf.key)
         if leaf.key in self._driver.leaves or leaf.key in self._driver.ledger.awaited:

@@ -37,8 +37,8 @@ def obey_all(
 ) -> Finish | None:
     """Carry out what clients and operators asked for, in order; what the run comes to then."""
     driver = ending.driver
-    if driver.refused is not None:
-        undelivered.insert(0, driver.refused)
+    if driver.recorded.refused is not None:
+        undelivered.insert(0, driver.recorded.refused)
     for order in orders:
         decision.consumed = more(decision.consumed, order.id)
         said = codec.decode(order.payload) or {}

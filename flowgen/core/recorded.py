@@ -58,6 +58,11 @@ class Recorded:
         elif kind not in semantics.SKIPPABLE:
             raise self.diverged(entry, leaves, ended=ended)
 
+    def unasked_child(self, entry: Entry, leaves: Collection[Leaf], *, ended: bool) -> None:
+        """A child was made for a command that is not asked for. Raises Divergence, unless that is no divergence."""
+        if self.is_strict(entry):
+            raise self.diverged(entry, leaves, ended=ended)
+
     def check(self, leaf: Leaf, entry: Entry) -> str | None:
         """Compare a recorded outcome with the command that it is for; a warning, or None. Raises Divergence."""
         if entry.fingerprint is None or entry.fingerprint == leaf.fingerprint:

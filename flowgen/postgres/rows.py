@@ -239,7 +239,6 @@ class RunUpdate:
     error: str | None = None
     input: str | None = None
     progress: str | None = None
-    """What clients read of the run."""
     reports: str | None = None
     """JSON object: what the functions in flight said last of their progress, by the key of their step."""
     lasts: timedelta | None = None

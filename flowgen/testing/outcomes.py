@@ -7,7 +7,20 @@ from typing import Any
 
 from flowgen.core import codec
 from flowgen.core.branches import Leaf
-from flowgen.core.commands import Emit, Invoke, Now, Random, RunRef, Start, Step, Transaction, Uuid, Wait, WaitEvent
+from flowgen.core.commands import (
+    Emit,
+    Invoke,
+    Now,
+    Patch,
+    Random,
+    RunRef,
+    Start,
+    Step,
+    Transaction,
+    Uuid,
+    Wait,
+    WaitEvent,
+)
 from flowgen.core.definitions import Definition
 from flowgen.core.entries import Entry, OutcomeKind
 from flowgen.core.failures import failure_from, failure_to_json
@@ -37,7 +50,7 @@ def gave(leaf: Leaf, value: object) -> Entry:
             if not isinstance(value, RunRef):
                 raise AssertionError(f"{command!r} gives a RunRef: send() makes one")
             text = json.dumps({"run_id": str(value.run_id), "id": value.id})
-        case Now() | Uuid() | Random():
+        case Now() | Uuid() | Random() | Patch():
             text = codec.encode(value, what=what)
         case _:
             if value is not None:

@@ -32,11 +32,13 @@ def replay(definition: Definition[..., Any, T], trace: Trace[Any], /) -> T | Non
     or fails where the recorded run completed; CodecError when a value cannot be read by today's types. Arguments that
     differ are a warning, unless the definition says determinism="strict".
     """
+    history = History.of(trace.items, base=trace.base, prologue=trace.prologue)
+    history.ended = trace.status == RunStatus.COMPLETED
     execution = Execution(
         definition,
         RunFacts(run_id=trace.run_id or "", uuid=_uuid(trace.run_id), name=definition.name, resumed=True),
         trace.input,
-        History.of(trace.items, base=trace.base, prologue=trace.prologue),
+        history,
         entropy=lambda size: blake2b(digest_size=size).digest(),
         created_at=trace.items[0].recorded_at if trace.items else BEGINNING,
     )

@@ -100,6 +100,8 @@ TABLE run
     output json
     error json
     progress json
+    progress_at timestamp with time zone
+    reports json
     reason text
     lost_with uuid[]
     detached boolean NOT NULL DEFAULT false
@@ -295,7 +297,7 @@ FUNCTION finish_transaction(p_session uuid, p_epoch integer, p_token text, e_run
     RETURNS timestamp with time zone
     v search_path=pg_catalog, pg_temp
 
-FUNCTION flush(p_session uuid, p_epoch integer, e_run uuid[], e_index integer[], e_facts integer[], e_key text[], e_fingerprint text[], e_attempt integer[], e_value text[], e_due timestamp with time zone[], e_delay interval[], c_run uuid[], c_id bigint[], r_run uuid[], r_action integer[], r_claim integer[], r_due timestamp with time zone[], r_delay interval[], r_mail_read integer[], r_wake integer[], r_base integer[], r_prologue integer[], r_output text[], r_error text[], r_input text[], r_progress text[], r_parent uuid[], r_parent_key text[], r_letters integer[], k_run uuid[], k_id text[], k_facts integer[], k_name text[], k_queue text[], k_priority integer[], k_input text[], k_at timestamp with time zone[], k_delay interval[], k_deadline interval[], k_tags text[], k_correlation text[], k_parent_correlation text[], k_parent uuid[], k_parent_key text[], k_root uuid[], k_depth integer[], k_trigger text[], p_schedules text, p_eager boolean, p_effects text)
+FUNCTION flush(p_session uuid, p_epoch integer, e_run uuid[], e_index integer[], e_facts integer[], e_key text[], e_fingerprint text[], e_attempt integer[], e_value text[], e_due timestamp with time zone[], e_delay interval[], c_run uuid[], c_id bigint[], r_run uuid[], r_action integer[], r_claim integer[], r_due timestamp with time zone[], r_delay interval[], r_mail_read integer[], r_wake integer[], r_base integer[], r_prologue integer[], r_output text[], r_error text[], r_input text[], r_progress text[], r_reports text[], r_lasts interval[], r_parent uuid[], r_parent_key text[], r_letters integer[], k_run uuid[], k_id text[], k_facts integer[], k_name text[], k_queue text[], k_priority integer[], k_input text[], k_at timestamp with time zone[], k_delay interval[], k_deadline interval[], k_tags text[], k_correlation text[], k_parent_correlation text[], k_parent uuid[], k_parent_key text[], k_root uuid[], k_depth integer[], k_trigger text[], p_schedules text, p_eager boolean, p_effects text)
     RETURNS TABLE(fenced boolean, at timestamp with time zone, due_run uuid[], due_index integer[], due timestamp with time zone[], skipped uuid[], landed uuid[], landed_status integer[], adopted uuid[])
     v search_path=pg_catalog, pg_temp, plan_cache_mode=force_generic_plan, enable_seqscan=off, enable_hashjoin=off, enable_mergejoin=off, jit=off
 

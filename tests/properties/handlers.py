@@ -22,6 +22,7 @@ from flowgen.core.commands import (
     Invoke,
     Map,
     Now,
+    Patch,
     Race,
     Random,
     Saga,
@@ -78,6 +79,10 @@ def undone(node: Node, command: Any) -> Any:
 
 
 CHILD: Task[Any, Any, Any] = Task(child, None, ONCE)
+
+
+DEPLOYED = [True]
+"""Whether the code that guards its changes is deployed; before, there is the old way only."""
 
 
 class Boom(Exception):
@@ -230,6 +235,9 @@ def run_node(node: Node, page: int) -> Flow[Any]:
             return (yield from run_fanned(node, page))
         case "scope" | "saga":
             return (yield from around(node, flow(node["body"], page)))
+        case "change":
+            new = DEPLOYED[0] and (yield from Patch(node["id"]))
+            return (yield from flow(node["new" if new else "old"], page))
         case "inline":
             return (yield from INNER(node["body"], page))
         case "try":
@@ -308,6 +316,9 @@ async def arun_node(node: Node, page: int) -> Any:
             return await arun_fanned(node, page)
         case "scope" | "saga":
             return await around(node, aflow(node["body"], page))
+        case "change":
+            new = DEPLOYED[0] and await Patch(node["id"])
+            return await aflow(node["new" if new else "old"], page)
         case "inline":
             return await AINNER(node["body"], page)
         case "try":
@@ -461,6 +472,9 @@ def composites(inside: st.SearchStrategy[Node]) -> st.SearchStrategy[Node]:
         ),
         st.fixed_dictionaries({"do": st.just("inline"), "body": bodies}),
         st.fixed_dictionaries({"do": st.just("saga"), "body": bodies}),
+        st.fixed_dictionaries(
+            {"do": st.just("change"), "id": st.sampled_from(["c1", "c2"]), "new": bodies, "old": bodies}
+        ),
         st.fixed_dictionaries({"do": st.just("scope"), "name": st.sampled_from(["s1", "s2", "s3"]), "body": bodies}),
         st.fixed_dictionaries(
             {

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from flowgen.core.decision import Failed, Parked
 from flowgen.core.entries import EntryKind
 
-from .handlers import Program, definitions, programs
+from .handlers import DEPLOYED, Program, definitions, programs
 from .world import World
 
 ACTIONS = 600
@@ -50,8 +50,10 @@ def check_law(world: World) -> None:
     replica.close()
 
 
-def run(program: Program, seed: int, attempts: int, cancels: bool, crashes: bool) -> World:
+def run(program: Program, seed: int, attempts: int, cancels: bool, crashes: bool, deploys: bool = False) -> World:
+    """`deploys`: the code that guards its changes comes with a crash."""
     random = Random(seed)
+    DEPLOYED[0] = not deploys
     world = World(definitions(attempts), program, random)
     for turn in range(ACTIONS):
         if world.finish is not None:
@@ -69,6 +71,7 @@ def run(program: Program, seed: int, attempts: int, cancels: bool, crashes: bool
             choices = [world.cancel]
         if crashes and random.random() < 0.05 and not world.flying:
             choices = [world.crash]
+            DEPLOYED[0] = DEPLOYED[0] or random.random() < 0.5
         random.choice(choices)()
         if not world.flying and world.finish is None:
             check_law(world)
@@ -81,11 +84,12 @@ def run(program: Program, seed: int, attempts: int, cancels: bool, crashes: bool
     attempts=st.sampled_from([1, 1, 2]),
     cancels=st.booleans(),
     crashes=st.booleans(),
+    deploys=st.booleans(),
 )
 def test_a_replay_is_where_the_live_run_is(
-    program: Program, seed: int, attempts: int, cancels: bool, crashes: bool
+    program: Program, seed: int, attempts: int, cancels: bool, crashes: bool, deploys: bool
 ) -> None:
-    world = run(program, seed, attempts, cancels, crashes)
+    world = run(program, seed, attempts, cancels, crashes, deploys)
     event(f"ended as {type(world.finish).__name__}")
     assert not isinstance(world.finish, Parked), world.finish.detail
     if world.finish is None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any, TypeAlias
 
 from flowgen.core.commands.calls import Step, Transaction
+from flowgen.core.commands.changes import Patch
 from flowgen.core.commands.checkpoint import Checkpoint
 from flowgen.core.commands.children import Invoke, RunRef, Start, Wait
 from flowgen.core.commands.command import Branch, Command, Flow
@@ -38,6 +39,7 @@ __all__ = [
     "Invoke",
     "Map",
     "Now",
+    "Patch",
     "Race",
     "Random",
     "RunRef",
@@ -86,6 +88,7 @@ AnyCommand: TypeAlias = (
     | Now
     | Uuid
     | Random
+    | Patch
     | SetProgress
     | SetDeadline
 )

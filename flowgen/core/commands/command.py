@@ -59,6 +59,8 @@ class Command(Generic[T_co]):
     """Whether what succeeded in its flow is undone when that fails: see `Saga`."""
     listens: ClassVar[bool] = False
     """Whether it waits for events: its outcome has its place among them, and it is registered while it waits."""
+    guards: ClassVar[bool] = False
+    """Whether its answer may be that the history is past its place: see `flowgen.core.changes`."""
     options: CommandOptions
     """A field of each command; some have options of their own class."""
 

@@ -24,6 +24,7 @@ from flowgen.core.commands import (
     Invoke,
     Map,
     Now,
+    Patch,
     Race,
     Random,
     Saga,
@@ -65,7 +66,7 @@ from flowgen.errors import DefinitionError
 
 __all__ = ["SKIPPABLE", "UNKEPT", "Asking", "answer", "ask", "open_composite", "prepare"]
 
-SKIPPABLE = frozenset({"now", "uuid", "random"})
+SKIPPABLE = frozenset({"now", "uuid", "random", "patch"})
 """Kinds whose recorded outcomes may be left unasked by changed code."""
 
 UNKEPT = frozenset({"skip"})
@@ -92,7 +93,7 @@ def ask(leaf: Leaf, asking: Asking) -> None:
             schedules.ask(leaf, command, asking)
         case Emit() | WaitEvent():
             events.ask(leaf, command, asking)
-        case Now() | Uuid() | Random():
+        case Now() | Uuid() | Random() | Patch():
             recorded.ask(leaf, command, asking)
         case Skip():
             graphs.ask_skip(leaf, command, asking)
@@ -163,6 +164,8 @@ def answer(leaf: Leaf, entry: Entry) -> Ended:
             return recorded.answer(leaf, command, entry)
         case Skip():
             return graphs.answer_skip(leaf, entry)
+        case Patch():
+            return recorded.answer_patch(leaf, entry)
         case Gather() | Map() | Race() | Graph() | Saga() | Scope():
             raise AssertionError(f"{command.kind} has no outcome of its own")
         case _:

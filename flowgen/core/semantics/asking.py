@@ -29,6 +29,8 @@ class Asking:
     decision: Decision = attrs.field(init=False)
     state: CommandState = attrs.field(init=False)
     """What is recorded of the command so far."""
+    answers: Mapping[str, bool] = attrs.field(factory=dict, init=False)
+    """What is known of changes of the code, by their ids."""
     deadlines: set[str] = attrs.field(factory=set, init=False)
     """Keys of the outcomes on their way that say when the run is to end."""
     prologue: int | None = attrs.field(default=None, init=False)
@@ -43,6 +45,12 @@ class Asking:
     def mailbox(self) -> Mapping[str, list[Message]]:
         """The messages by address."""
         return self.mail.boxes
+
+    def moves_deadline(self, entry: Entry) -> bool:
+        """Whether it says when the run is to end, told once."""
+        found = entry.key in self.deadlines
+        self.deadlines.discard(entry.key)
+        return found
 
     def record(self, leaf: Leaf, entry: Entry) -> None:
         """Commit an entry of the leaf; it is asked again, or answered, when the entry is delivered."""

@@ -111,7 +111,7 @@ def test_a_pending_request_is_not_slept_through(
 
 def test_a_wait_ends_with_the_deadline_of_the_run(store: Store) -> None:
     session, item = begun(store)
-    set_ = store.update(session, item, RunAction.SET, delay=HOUR)
+    set_ = store.update(session, item, RunAction.SET, lasts=HOUR)
     store.update(session, item, RunAction.HANG_UP, delay=5 * HOUR)
     assert store.row(item.run_id, "due_at") == set_.now + HOUR
 

@@ -25,6 +25,7 @@ from flowgen import (
     GraphResult,
     Invoke,
     Now,
+    Patch,
     Random,
     Retry,
     RunRef,
@@ -167,6 +168,7 @@ def facts() -> Flow[None]:
     assert_type((yield from SetProgress({"done": 1})), None)
     assert_type((yield from SetDeadline("1h")), None)
     assert_type((yield from SetDeadline(None)), None)
+    assert_type((yield from Patch("new-way")), bool)
     yield from Sleep(2)
     yield from Sleep("1h30m").opts(name="nap")
     yield from Sleep(timedelta(days=1))
