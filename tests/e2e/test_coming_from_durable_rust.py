@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import psycopg
@@ -19,6 +20,7 @@ from flowgen import (
     Scope,
     Sleep,
     Step,
+    StepContext,
     StepFailed,
     Transaction,
 )
@@ -189,3 +191,14 @@ def test_a_run_that_is_started_with_a_deadline_fails_past_it(
     flowgen_worker(app)
     with pytest.raises(RunFailed, match="RunTimedOut"):
         started.result(timeout=20)
+
+
+def test_a_context_may_be_given_to_another_thread(app: App, flowgen_client: Client, flowgen_worker: Workers) -> None:
+    @app.task
+    def look(ctx: StepContext, crawl: str) -> list[Any]:
+        with ThreadPoolExecutor(1) as pool:
+            return pool.submit(lambda: [ctx.run_id, ctx.get_input("crawl"), ctx.attempt, ctx.signal.aborted]).result()
+
+    flowgen_worker(app)
+    run = flowgen_client.start(look.call("CC-2026").opts(id="ingest"))
+    assert run.result(timeout=20) == ["ingest", "CC-2026", 1, False]
