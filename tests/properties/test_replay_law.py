@@ -34,6 +34,9 @@ def check_law(world: World) -> None:
     world.advance()
     if world.finish is not None or world.flying or any(each.entry.key == "" for each in world.pending):
         return  # a cancellation that is not durable yet is not known to a replay
+    asked = {leaf.key for leaf in world.live.outstanding()}
+    if any(each.entry.key not in asked for each in world.pending):
+        return  # nor is what comes of a command that was cut off, which whoever undoes waits for
     replica = world.fresh()
     decision = replica.advance(world.now)
     assert replica.finish is None, replica.finish

@@ -22,7 +22,7 @@ from flowgen.core.names import Named, step_name
 from flowgen.core.options import CommandOptions, JoinRule
 from flowgen.errors import DefinitionError, Failure
 
-__all__ = ["Choose", "Graph", "GraphResult", "Skip", "Skipped"]
+__all__ = ["Choose", "Graph", "GraphResult", "PlainFunction", "Skip", "Skipped"]
 
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
@@ -44,7 +44,7 @@ class Choose:
         set_field(self, "chosen", (*map(step_name, nodes), *chosen))
 
 
-class _Function(Protocol[T_co]):
+class PlainFunction(Protocol[T_co]):
     """A function, and no definition: a definition says by itself what it comes to."""
 
     @property
@@ -78,9 +78,9 @@ class GraphResult:
     @overload
     def __getitem__(self, node: Definition[..., Any, T]) -> T: ...
     @overload
-    def __getitem__(self, node: _Function[Coroutine[Any, Any, T]]) -> T: ...
+    def __getitem__(self, node: PlainFunction[Coroutine[Any, Any, T]]) -> T: ...
     @overload
-    def __getitem__(self, node: _Function[T]) -> T: ...
+    def __getitem__(self, node: PlainFunction[T]) -> T: ...
     @overload
     def __getitem__(self, node: str) -> Any: ...
     def __getitem__(self, node: Any) -> Any:

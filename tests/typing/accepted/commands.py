@@ -48,6 +48,8 @@ from flowgen import (
     task,
     workflow,
 )
+from flowgen.flows import BatchResult, Range, batch
+from flowgen.flows import poll as poll_until
 
 
 class Services:
@@ -267,6 +269,35 @@ def graphs(ctx: Context[Services]) -> Flow[int]:
     assert_type(dict(done.failed), dict[str, Failure])
     assert_type(list(done), list[str])
     return done[reserve] if "reserve" in done else 0
+
+
+@task
+def whole(done: BatchResult[int], source: str) -> list[float]:
+    return [done.success_rate, *done.results, *[each.part.start for each in done.failures]]
+
+
+@task
+async def whole_later(done: BatchResult[str]) -> bytes:
+    return b""
+
+
+@workflow
+def part_of(part: Range, source: str) -> Flow[int]:
+    assert_type(part.end - part.start, int)
+    yield Sleep(1)
+    return part.end
+
+
+@workflow
+def flows() -> Flow[None]:
+    assert_type((yield from batch(reserve, part_of, whole, "s", workers=3)), list[float])
+    assert_type((yield from batch(plain, part_of, whole_later, size=10, on_failure="continue", limit=3)), bytes)
+    assert_type((yield from batch(plain, part_of, plain_async, size=10, as_runs=True)), int)
+    assert_type((yield from poll_until(charge, "o", 3, until=lambda found: found == "x", every="3s")), str)
+    assert_type(
+        (yield from poll_until(ship, "o", until=lambda found: len(found) > 1, every=3, backoff=2, maximum=60)), bytes
+    )
+    assert_type((yield from poll_until(plain_async, "o", until=lambda found: found > 3, every=3, timeout="1h")), int)
 
 
 # calling a definition does what its function does
