@@ -77,7 +77,9 @@ class On:
     def __init__(self, event: str, when: Filter | None = None, fields: str | Iterable[str] | None = None) -> None:
         checked = check_name(event, "the name of an event")
         condition = filter_text(when, f"On({checked!r}, when=)")
-        self.__attrs_init__(checked, condition, fields_of(fields, f"On({checked!r}, fields=)"))
+        object.__setattr__(self, "event", checked)
+        object.__setattr__(self, "when", condition)
+        object.__setattr__(self, "fields", fields_of(fields, f"On({checked!r}, fields=)"))
 
 
 def as_events(on: str | On | Iterable[str | On] | None) -> tuple[On, ...]:

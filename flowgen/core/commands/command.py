@@ -187,7 +187,7 @@ def given_compensation(compensate: Any) -> Any:
             f"compensate= takes a command, or a function of the outcome that gives one, not {compensate!r}: write "
             "compensate=Step(release, id), or compensate=lambda outcome: Step(release, outcome)"
         )
-    return compensate
+    return compensate  # pyright: ignore[reportUnknownVariableType] - its type is not known here
 
 
 def shown_call(target: str, args: tuple[Any, ...], kwargs: tuple[tuple[str, Any], ...]) -> list[str]:

@@ -232,7 +232,7 @@ def described(branch: object, where: str) -> Command[Any] | FlowCall:
     """A branch as it is compared. Raises DefinitionError for what cannot be one."""
     if isinstance(branch, Command):
         if branch.options.after or branch.options.when or branch.options.join:
-            raise out_of_graph(branch)
+            raise out_of_graph(branch)  # pyright: ignore[reportUnknownArgumentType] - as below
         return branch  # pyright: ignore[reportUnknownVariableType] - its type is not known here
     if inspect.isgenerator(branch):
         return _flow_call(branch.gi_code, branch.gi_frame)

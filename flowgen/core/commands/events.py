@@ -60,7 +60,7 @@ class WaitEvent(Command[Any]):
     name: str
     filter: str | None
     """The stored form of `where`."""
-    options: WaitOptions
+    options: WaitOptions  # pyright: ignore[reportIncompatibleVariableOverride] - frozen
     kind = "event"
     stores = False
     listens = True

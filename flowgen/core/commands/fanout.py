@@ -15,7 +15,7 @@ from flowgen.core.commands.calls import Step
 from flowgen.core.commands.children import Invoke
 from flowgen.core.commands.command import NO_OPTIONS, Branch, Command, CompositeCommand, Flow, set_field
 from flowgen.core.commands.composites import FlowCall, described
-from flowgen.core.definitions import Definition, is_definition
+from flowgen.core.definitions import is_definition
 from flowgen.core.durations import Duration
 from flowgen.core.functions import Flavour, Function, describe
 from flowgen.core.names import check_name
@@ -126,11 +126,11 @@ class Map(CompositeCommand[T_co]):
         if on_failure not in ("fail_fast", "continue"):
             raise DefinitionError(f'Map(on_failure=) is "fail_fast" or "continue", not {on_failure!r}')
         set_field(self, "fn", fn)
-        set_field(self, "items", tuple(items))
+        set_field(self, "items", tuple[Any, ...](items))
         set_field(self, "limit", IN_FLIGHT if limit is None else limit)
         set_field(self, "on_failure", on_failure)
         set_field(self, "as_runs", is_definition(fn) and fn.is_handler)
-        set_field(self, "function", fn.function if isinstance(fn, Definition) else describe(fn))
+        set_field(self, "function", fn.function if is_definition(fn) else describe(fn))
         set_field(self, "options", NO_OPTIONS)
         set_field(self, "each", {})
         if not self.is_flow and not self.as_runs:
@@ -147,7 +147,7 @@ class Map(CompositeCommand[T_co]):
 
     @property
     def target(self) -> str:
-        return self.fn.name if isinstance(self.fn, Definition) else self.function.name or ""
+        return self.fn.name if is_definition(self.fn) else self.function.name or ""
 
     @property
     def default_name(self) -> str:
@@ -162,9 +162,7 @@ class Map(CompositeCommand[T_co]):
         item = self.items[place]
         if self.is_flow:
             return self.fn(item)
-        command: Any = (
-            Invoke[Any](self.fn, item) if isinstance(self.fn, Definition) and self.as_runs else Step(self.fn, item)
-        )
+        command: Any = Invoke[Any](self.fn, item) if is_definition(self.fn) and self.as_runs else Step(self.fn, item)
         return command.opts(**self.each) if self.each else command
 
     def opts(
@@ -192,9 +190,9 @@ class Map(CompositeCommand[T_co]):
         each = {**self.each, **{option: value for option, value in given.items() if value is not None}}
         new = self._with(attrs.evolve(self.options, **common_options(name, after, when, join)))
         if as_runs is not None:
-            if as_runs and not isinstance(self.fn, Definition):
+            if as_runs and not is_definition(self.fn):
                 raise DefinitionError(f"Map({self.target}).opts(as_runs=True): only a @task or @workflow makes runs")
-            if not as_runs and isinstance(self.fn, Definition) and self.fn.is_handler:
+            if not as_runs and is_definition(self.fn) and self.fn.is_handler:
                 raise DefinitionError(f"Map({self.target}).opts(as_runs=False): what yields commands is a run")
             set_field(new, "as_runs", as_runs)
         step_only, run_only = {"retry", "at_most_once", "config"}, {"queue", "priority", "tags"}
