@@ -119,6 +119,7 @@ class Map(CompositeCommand[T_co]):
     def __init__(
         self, fn: Any, items: Any, /, *, limit: int | None = None, on_failure: OnFailure = "fail_fast"
     ) -> None:
+        given: Any = items
         if isinstance(items, str | bytes | Mapping) or not isinstance(items, Iterable):
             raise DefinitionError(f"Map takes a function and its items, such as Map(load, [1, 2, 3]), not {items!r}")
         if limit is not None and (isinstance(limit, bool) or not isinstance(limit, int) or limit < 1):
@@ -126,7 +127,7 @@ class Map(CompositeCommand[T_co]):
         if on_failure not in ("fail_fast", "continue"):
             raise DefinitionError(f'Map(on_failure=) is "fail_fast" or "continue", not {on_failure!r}')
         set_field(self, "fn", fn)
-        set_field(self, "items", tuple[Any, ...](items))
+        set_field(self, "items", tuple(given))
         set_field(self, "limit", IN_FLIGHT if limit is None else limit)
         set_field(self, "on_failure", on_failure)
         set_field(self, "as_runs", is_definition(fn) and fn.is_handler)
