@@ -586,6 +586,26 @@ def test_an_outcome_that_is_not_recorded_after_all_is_waited_for_no_longer() -> 
     assert isinstance(bench.finish, Failed)
 
 
+def test_a_child_that_was_cut_off_with_its_parent_is_not_waited_for_in_a_replay() -> None:
+    def child() -> str:
+        raise NotImplementedError
+
+    def outer() -> Flow[None]:
+        yield booked("hotel")
+        yield Invoke(task(child)).opts(compensate=Sleep(1))
+
+    bench = begun(outer)
+    gives(bench, "book", "H")
+    bench.cancel("enough")
+    for restarts in (False, True):
+        if restarts:
+            bench.restart()
+            bench.go()
+        assert list(bench.calls) == ["book#undo"]
+    gives(bench, "book#undo", None)
+    assert bench.finish == CancelledRun("enough")
+
+
 # mistakes
 
 
