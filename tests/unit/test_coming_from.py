@@ -13,6 +13,8 @@ from typing import Any
 import pytest
 
 import flowgen
+import flowgen.flows
+import flowgen.testing
 from flowgen.client.steps import Steps
 from flowgen.core.context import Logger
 from flowgen.core.ports import Signal
