@@ -30,10 +30,11 @@ from flowgen.core.decision import (
     Parked,
     Restarted,
     Result,
+    SignalRequest,
 )
 from flowgen.core.definitions import Definition
 from flowgen.core.endings import cancellation_to_json
-from flowgen.core.entries import Entry, EntryKind, Message, MessageKind
+from flowgen.core.entries import Entry, EntryKind, Message, MessageKind, OutcomeKind
 from flowgen.core.failures import failure_to_json
 from flowgen.core.history import History
 from flowgen.core.interpreter import Execution
@@ -71,6 +72,8 @@ class Bench:
     children: dict[UUID, ChildStart] = attrs.field(factory=dict)
     """Every child that was started."""
     held: dict[str, Entry] = attrs.field(factory=dict)
+    signals: dict[str, SignalRequest] = attrs.field(factory=dict)
+    """Those that are to be sent with their outcome, by key."""
     finish: Finish | None = None
     attempt: int = 1
     execution: Execution = attrs.field(init=False)
@@ -146,12 +149,29 @@ class Bench:
 
     def child_ended(self, key: str, run_id: UUID, payload: dict[str, Any]) -> None:
         """A child run of the command `key` ended: its letter comes into the inbox."""
+        self._post(MessageKind.CHILD, key, codec.encode({**payload, "run_id": str(run_id)}))
+        self.go()
+
+    def signalled(self, name: str, payload: object) -> None:
+        """Somebody sends the run a signal."""
+        self._post(MessageKind.SIGNAL, name, codec.encode(payload))
+        self.go()
+
+    def token_used(self, token_id: UUID, message: str) -> None:
+        """Somebody uses a completion token; `message` as `flowgen.core.tokens` makes it."""
+        self._post(MessageKind.TOKEN, str(token_id), message)
+        self.go()
+
+    def _sent(self, signal: SignalRequest) -> None:
+        """What a run sends to itself arrives; who else there is, a bench does not know."""
+        if str(signal.command.run) in (self.id, str(self.uuid)):
+            self._post(MessageKind.SIGNAL, signal.command.name, signal.payload)
+
+    def _post(self, kind: MessageKind, key: str, text: str) -> None:
         self._letters += 1
-        text = codec.encode({**payload, "run_id": str(run_id)})
-        message = Message(self._letters, MessageKind.CHILD, key, text, self.now)
+        message = Message(self._letters, kind, key, text, self.now)
         self._inbox[message.id] = message
         self.execution.post([message])
-        self.go()
 
     def cancel(self, reason: str | None) -> None:
         """Cancel the run."""
@@ -182,6 +202,7 @@ class Bench:
         if decision.deadline is not None:
             lasts = decision.deadline.lasts
             self._deadline = None if lasts is None else self.now + lasts
+        self.signals.update((signal.key, signal) for signal in decision.signals)
         self.children.update((child.run_id, child) for child in decision.children)
         self.calls.update((call.key, call) for call in decision.calls)
         committed = [self._commit(entry) for entry in decision.entries if not self._holds(entry)]
@@ -204,6 +225,8 @@ class Bench:
         due_at = self.now + entry.delay if entry.delay is not None else entry.due_at
         committed = attrs.evolve(entry, index=index, recorded_at=self.now, due_at=due_at, delay=None)
         self.items.append(committed)
+        if entry.key in self.signals and entry.status == OutcomeKind.VALUE:
+            self._sent(self.signals.pop(entry.key))
         if entry.kind == EntryKind.CHECKPOINT:
             self._base, self._prologue = index, self.execution.prologue or 1
         return committed

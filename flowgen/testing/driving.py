@@ -17,7 +17,7 @@ from typing import Any, TypeVar, cast
 from flowgen.app import app
 from flowgen.core import codec
 from flowgen.core.branches import Leaf
-from flowgen.core.commands import Invoke, Transaction, Wait
+from flowgen.core.commands import Invoke, RunRef, Transaction, Wait
 from flowgen.core.context import StepFacts, entered
 from flowgen.core.decision import Cancelled, FunctionCall, Raised, Result, Returned
 from flowgen.core.definitions import Call, Definition
@@ -50,10 +50,11 @@ class Drive:
     ) -> Driven[T]:
         """Run a handler to its end, in virtual time, and give its trace.
 
-        `outcomes` says what steps, transactions and children come to. A key is a task, workflow or function, its name,
-        a name that `.opts(name=)` gave, a key such as "charge#2", or a command. A value is the result; an exception,
-        instance or class, with which it fails for good; a function that is called with the arguments (what it raises
-        is a failed attempt and retried by the policy); or a list of these for successive calls.
+        `outcomes` says what steps, transactions, children and waits for messages come to. A key is a task, workflow or
+        function, its name, that of a signal, a name that `.opts(name=)` gave, a key such as "charge#2", or a command.
+        A value is the result; an exception, instance or class, with which it fails for good; a function that is called
+        with the arguments (what it raises is a failed attempt and retried by the policy); or a list of these for
+        successive calls.
         What is not scripted is an AssertionError, or runs when `run` is true: functions are called, children driven.
         `now` is when the run starts; `services` is what `ctx.services` gives.
 
@@ -129,11 +130,11 @@ class _Driving:
                 self._call(call)
                 continue
             waits = [leaf for leaf in bench.execution.outstanding() if leaf.message_key is not None]
-            child = next((leaf for leaf in waits if not leaf.command.listens), None)
+            child = next((leaf for leaf in waits if _is_of_child(leaf)), None)
             if child is not None:
                 self._child(child)
                 continue
-            if any(map(self._event, waits)):
+            if any(self._message(leaf) for leaf in waits):
                 continue
             if bench.due_at is None:
                 raise AssertionError(_unscripted(waits[0].key, waits[0].command))
@@ -205,12 +206,19 @@ class _Driving:
         assert leaf.message_key is not None
         self.bench.child_ended(leaf.message_key, run_id, payload)
 
-    def _event(self, leaf: Leaf) -> bool:
-        """A wait for an event gets what is scripted for it; else its timeout may pass."""
+    def _message(self, leaf: Leaf) -> bool:
+        """A wait for a message gets what is scripted for it; without that its timeout may pass."""
         scripted = self.script.next_for(leaf.key, leaf.command)
         if scripted is UNSCRIPTED:
             return False
         error = as_error(scripted)
+        if error is None and callable(scripted):
+            try:
+                scripted = awaited(scripted())
+            except AssertionError:
+                raise
+            except Exception as raised:
+                error = raised
         self.bench.record(gave(leaf, scripted) if error is None else failed(leaf, error))
         return True
 
@@ -237,6 +245,11 @@ class _Driving:
             child.execution.close()
         self.bench.now = child.now
         return driven(child).result
+
+
+def _is_of_child(leaf: Leaf) -> bool:
+    command: Any = leaf.command
+    return isinstance(command, Invoke) or (isinstance(command, Wait) and isinstance(command.ref, RunRef))
 
 
 def awaited(value: Any) -> Any:

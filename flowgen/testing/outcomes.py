@@ -8,18 +8,21 @@ from typing import Any
 from flowgen.core import codec
 from flowgen.core.branches import Leaf
 from flowgen.core.commands import (
+    CompletionToken,
     Emit,
     Invoke,
     Now,
     Patch,
     Random,
     RunRef,
+    Signal,
     Start,
     Step,
     Transaction,
     Uuid,
     Wait,
     WaitEvent,
+    WaitSignal,
 )
 from flowgen.core.definitions import Definition
 from flowgen.core.entries import Entry, OutcomeKind
@@ -46,6 +49,10 @@ def gave(leaf: Leaf, value: object) -> Entry:
             text = codec.encode(value, what=f"the payload of {leaf.key}")
         case Emit():
             text = codec.encode(str(value), what=what)
+        case WaitSignal():
+            text = codec.encode(value, command.expected, what=f"the signal {command.name}")
+        case CompletionToken():
+            raise AssertionError(f"{command!r} makes its token itself: send() without a value")
         case Start():
             if not isinstance(value, RunRef):
                 raise AssertionError(f"{command!r} gives a RunRef: send() makes one")
@@ -67,9 +74,9 @@ def failed(leaf: Leaf, error: BaseException, attempt: int = 1) -> Entry:
             return steps.final(leaf, error, attempt)
         status = OutcomeKind.TIMEOUT if isinstance(error, StepTimedOut) else OutcomeKind.FAILURE
         return outcome(leaf, status, failure_to_json(error.failure), attempt=error.attempts or attempt)
-    if isinstance(command, WaitEvent) and isinstance(error, WaitTimedOut):
+    if isinstance(error, WaitTimedOut) and isinstance(command, Wait | WaitEvent | WaitSignal):
         return outcome(leaf, OutcomeKind.TIMEOUT, None)
-    if not isinstance(command, Invoke | Wait):
+    if not isinstance(command, Invoke | Wait | WaitSignal | Signal):
         raise AssertionError(f"{command!r} cannot fail; throw Cancelled to cancel the run")
     if isinstance(error, ChildTimedOut):
         return outcome(leaf, OutcomeKind.TIMEOUT, None)

@@ -13,12 +13,23 @@ from flowgen.core.states import Request, Status
 if TYPE_CHECKING:
     from flowgen.testing.simulation.store import Store
 
-__all__ = ["cancel", "pause", "resume"]
+__all__ = ["cancel", "cancel_children", "pause", "resume"]
 
 
 def cancel(store: Store, run_id: UUID) -> int:
     """How many runs were asked, or ended at once."""
     return store.cancel_runs(_tree(store, run_id), "enough")
+
+
+def cancel_children(store: Store) -> int:
+    """The cascade, of runs that failed or were cancelled: any worker's janitor does it."""
+    changed = 0
+    for row in list(store.runs.values()):
+        if row.cascade:
+            row.cascade = False
+            children = [child.run_id for child in store.live_children(row)]
+            changed += store.cancel_runs(children, "the parent run ended")
+    return changed
 
 
 def pause(store: Store, run_id: UUID) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 
-from flowgen.core.entries import Message
+from flowgen.core.entries import Message, MessageKind
 from flowgen.core.states import FINAL
 from flowgen.testing.simulation import clients
 
@@ -61,10 +61,11 @@ def _jump(world: World, worker: Worker) -> None:
 
 
 def _tell_twice(world: World, worker: Worker) -> None:
-    """A letter comes a second time, under a number of its own."""
+    """The letter of a child comes a second time, under a number of its own."""
     for row in world.store.runs.values():
-        if row.inbox and row.status not in FINAL:
-            letter: Message = next(iter(row.inbox.values()))
+        letters: list[Message] = [each for each in row.inbox.values() if each.kind == MessageKind.CHILD]
+        if letters and row.status not in FINAL:
+            letter = letters[0]
             world.tell("the store", f"has a letter for {row.new.name} twice")
             world.store.tell(row.run_id, letter.key, letter.payload, urgent=True)
             return

@@ -39,7 +39,7 @@ REFUSED: Final = 9
 LOCKED: Final = 10
 _LOCKABLE: Final = frozenset({"flush", "release"})
 """What leaves out the rows that somebody has locked."""
-_REFUSABLE: Final = frozenset({"flush", "attach_child"})
+_REFUSABLE: Final = frozenset({"flush", "attach_child", "send_signal"})
 """What a server may give up for a deadlock."""
 
 

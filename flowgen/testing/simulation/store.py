@@ -21,6 +21,7 @@ from flowgen.core.states import FINAL, Request, Status
 from flowgen.errors import DatabaseError, LeaseLost
 from flowgen.postgres.children import Attached
 from flowgen.postgres.entries import Stored
+from flowgen.postgres.messages import Sent, SignalOut
 from flowgen.postgres.rows import (
     Claimed,
     ClaimedRun,
@@ -35,6 +36,7 @@ from flowgen.testing.simulation.attaching import attach
 from flowgen.testing.simulation.events import Events
 from flowgen.testing.simulation.lease import Lease
 from flowgen.testing.simulation.row import Row
+from flowgen.testing.simulation.sending import send
 from flowgen.testing.simulation.updating import ENDS, apply
 from flowgen.testing.simulation.witness import Witness
 
@@ -43,6 +45,8 @@ __all__ = ["SUSPECT", "Store"]
 SUSPECT = 2
 """Recoveries without progress from which a run is claimed alone."""
 
+_RETRIED = (MessageKind.SIGNAL, MessageKind.TOKEN)
+"""What a run that failed keeps for its retry."""
 _NOBODY: frozenset[UUID] = frozenset()
 
 
@@ -265,10 +269,11 @@ class Store:
     def end(self, row: Row, status: Status) -> None:
         """A run is over: who waits for it is told in the same commit."""
         row.request, row.due_at = 0, None
-        row.cascade = status != Status.COMPLETED and any(self._live_children(row))
+        row.cascade = status != Status.COMPLETED and any(self.live_children(row))
         self.move(row, status, None)
         self.tell_all(row, status)
-        row.inbox.clear()
+        kept = _RETRIED if status == Status.FAILED else ()
+        row.inbox = {number: each for number, each in row.inbox.items() if each.kind in kept}
         row.waiters.clear()
 
     def tell_all(self, row: Row, status: Status) -> None:
@@ -322,7 +327,10 @@ class Store:
     ) -> Attached:
         return attach(self, session, claim, child, entries, wait=wait, blocks=blocks)
 
-    def _live_children(self, row: Row) -> Iterable[Row]:
+    def send_signal(self, session: Session, claim: int, signal: SignalOut, entries: Sequence[Entry]) -> Sent:
+        return send(self, session, claim, signal, entries)
+
+    def live_children(self, row: Row) -> Iterable[Row]:
         return (
             child
             for child in self.runs.values()
@@ -348,16 +356,6 @@ class Store:
             row.request, row.reason = Request.CANCEL, reason
             if row.status != Status.RUNNING:
                 self.wake(row)
-        return changed
-
-    def cancel_children(self) -> int:
-        """The cascade: of runs that failed or were cancelled."""
-        changed = 0
-        for row in list(self.runs.values()):
-            if row.cascade:
-                row.cascade = False
-                children = [child.run_id for child in self._live_children(row)]
-                changed += self.cancel_runs(children, "the parent run ended")
         return changed
 
     # time

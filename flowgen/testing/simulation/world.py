@@ -188,7 +188,7 @@ class World:
         if look.due:
             found.append((store.promote, ()))
         if look.cascade:
-            found.append((store.cancel_children, ()))
+            found.append((clients.cancel_children, (store,)))
         store.events.possible(self, found)
         if store.expired():
             found.append((self._sweep, ()))

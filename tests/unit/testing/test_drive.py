@@ -18,6 +18,7 @@ from flowgen import (
     ChildCancelled,
     ChildFailed,
     ChildTimedOut,
+    CompletionToken,
     Context,
     Divergence,
     Failure,
@@ -33,6 +34,7 @@ from flowgen import (
     RunFailed,
     RunRef,
     Schedule,
+    Signal,
     Sleep,
     Start,
     Step,
@@ -42,6 +44,9 @@ from flowgen import (
     Transaction,
     Uuid,
     Wait,
+    WaitFailed,
+    WaitSignal,
+    WaitTimedOut,
     call,
 )
 from flowgen.core.trace import Trace
@@ -560,3 +565,74 @@ def test_a_context_that_is_aborted() -> None:
     with pytest.raises(Cancelled, match="shutdown"):
         made.heartbeat()
     assert context().heartbeat() is None  # type: ignore[func-returns-value]
+
+
+def test_messages_are_scripted_or_sent_by_the_handler_itself_and_time_passes_without() -> None:
+    @app.workflow
+    def asks(ctx: Context) -> Flow[list[Any]]:
+        token = yield from CompletionToken(int)
+        said: list[Any] = [(yield from WaitSignal("go", int)), (yield from WaitSignal("go", int)), (yield Wait(token))]
+        yield Signal(ctx.run_id, "self", "heard")
+        yield Signal("somebody else", "go")
+        said.append((yield from WaitSignal("self", str)))
+        try:
+            yield from WaitSignal("late", timeout="3d")
+        except WaitTimedOut as error:
+            said.append(str(error))
+        for _ in range(2):
+            try:
+                yield from WaitSignal("bad")
+            except (WaitFailed, WaitTimedOut) as error:
+                said.append(str(error))
+        return said
+
+    outcomes: dict[Any, object] = {
+        "go": [1, lambda: 2],
+        "wait:token": 5,
+        "bad": [ValueError("forged"), WaitTimedOut("never")],
+    }
+    trace = drive(asks.call(), outcomes=outcomes)
+    assert trace.result == [
+        1,
+        2,
+        5,
+        "heard",
+        "the signal late did not come within 259200 s",
+        "the signal bad failed: ValueError: forged",
+        "the signal bad did not come",
+    ]
+
+
+def test_a_signal_that_nobody_scripts_is_an_error_that_names_it() -> None:
+    @app.workflow
+    def waits() -> Flow[Any]:
+        return (yield from WaitSignal("go"))
+
+    with pytest.raises(AssertionError, match=r"waits for WaitSignal\('go'\) as 'signal:go', and the test does not say"):
+        drive(waits.call())
+
+
+def test_messages_step_by_step() -> None:
+    @app.workflow
+    def steps(ctx: Context) -> Flow[list[Any]]:
+        token = yield from CompletionToken(int)
+        yield Signal(ctx.run_id, "self", 1)
+        try:
+            yield Signal("order-1", "go")
+        except StepFailed as error:
+            return [(yield from WaitSignal("self")), (yield from Wait(token)), error.failure.message]
+        return []
+
+    with drive.manual(steps.call()) as d:
+        assert d.command == CompletionToken(int)
+        with pytest.raises(AssertionError, match="makes its token itself"):
+            d.send("a text")
+        d.send()
+        assert d.command == Signal("test", "self", 1)
+        d.send()
+        assert d.command == Signal("order-1", "go")
+        d.throw(LookupError("nobody"))
+        assert d.command == WaitSignal("self")
+        d.send()
+        d.send(7)
+        assert d.result == [1, 7, "nobody"]
