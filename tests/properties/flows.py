@@ -13,15 +13,19 @@ from flowgen import (
     Gather,
     Invoke,
     OutcomeError,
+    Race,
     Retry,
     Scope,
+    Signal,
     Sleep,
     Start,
     Step,
     Transaction,
     Wait,
+    WaitSignal,
 )
 from flowgen.core.definitions import DefinitionOptions, Task, Workflow
+from flowgen.testing.simulated import Simulated
 
 ONCE = DefinitionOptions(retry=Retry(1))
 
@@ -146,6 +150,41 @@ def of_retries() -> Flow[str]:
     return "never"
 
 
+def listening(ctx: Context) -> Flow[list[int]]:
+    """A loop that saves where it is after each signal."""
+    found = ctx.accumulated_results or []
+    for n in range(ctx.checkpoint_cursor or 0, 3):
+        found = [*found, (yield from WaitSignal("n", int))]
+        yield Checkpoint(n + 1, n + 1, found)
+    return found
+
+
+LISTENING: Workflow[..., Any, Any] = Workflow(listening, None, ONCE)
+
+
+def of_signals() -> Flow[list[Any]]:
+    """A child reads what its parent sends, each once and in order; whoever has ended is not told."""
+    ref = yield from Start(LISTENING)
+    for n in range(3):
+        yield Signal(ref, "n", n)
+    found = yield from Wait(ref)
+    try:
+        yield Signal(ref, "n", 3)
+    except OutcomeError as error:
+        return [found, error.failure.type]
+    return [found]
+
+
+def of_lost_waits(ctx: Context) -> Flow[list[Any]]:
+    """Both are there when they race; the one that loses is read the next time."""
+    yield Gather(*[Signal(ctx.run_id, name, name) for name in ("a", "b", "b")])
+    won = []
+    for _ in range(2):
+        won.append((yield from Race(a=WaitSignal("a"), b=WaitSignal("b"))).value)
+    both = yield from Gather(WaitSignal("b", timeout=60), WaitSignal("a", timeout=1), return_exceptions=True)
+    return [sorted([*won, *[each if isinstance(each, str) else "none" for each in both]]), len(both)]
+
+
 def flow(fn: Any, **options: Any) -> Workflow[..., Any, Any]:
     return Workflow(fn, None, DefinitionOptions(**{"retry": Retry(1), **options}))
 
@@ -159,8 +198,27 @@ FLOWS = [
     flow(of_detached),
     flow(of_clean_ups),
     flow(of_pages),
+    flow(of_signals),
+    flow(of_lost_waits),
     flow(of_retries, retry=Retry(3, initial=2)),
     flow(of_timeouts, deadline=timedelta(seconds=4)),
 ]
 
-__all__ = ["FLOWS", "OUTCOMES"]
+
+def nothing(run: Simulated) -> None:
+    """Nothing more than is looked for in every run."""
+
+
+def nothing_lost(run: Simulated) -> None:
+    if run.status == "completed":
+        assert run.result == [["a", "b", "b", "none"], 2], run.result
+
+
+def each_once(run: Simulated) -> None:
+    if run.status == "completed":
+        assert run.result == [[0, 1, 2], "RunEnded"], run.result
+
+
+INVARIANTS = {"of_lost_waits": nothing_lost, "of_signals": each_once}
+
+__all__ = ["FLOWS", "INVARIANTS", "OUTCOMES", "nothing"]

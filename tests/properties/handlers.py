@@ -30,6 +30,7 @@ from flowgen.core.commands import (
     Scope,
     SetDeadline,
     SetProgress,
+    Signal,
     Sleep,
     Start,
     Step,
@@ -37,6 +38,7 @@ from flowgen.core.commands import (
     Unschedule,
     Uuid,
     Wait,
+    WaitSignal,
 )
 from flowgen.core.context import Context, current
 from flowgen.core.definitions import DefinitionOptions, Task, Workflow
@@ -111,6 +113,10 @@ def command_of(node: Node, page: int) -> Any:
             return named(invoke if node["timeout"] is None else invoke.opts(timeout=node["timeout"]), node)
         case "start":
             return Start(CHILD, label)
+        case "tell":
+            return Signal(current().run_id, node["label"], label)
+        case "hear":
+            return named(WaitSignal(node["label"], str, timeout=node["timeout"]), node)
         case "now":
             return Now()
         case "uuid":
@@ -179,7 +185,7 @@ def shown_graph(done: GraphResult) -> list[Any]:
 
 
 FACTS = ["now", "uuid", "random", "commit", "schedule", "unschedule", "progress", "deadline"]
-SIMPLE = {"step", "save", "sleep", "invoke", *FACTS}
+SIMPLE = {"step", "save", "sleep", "invoke", "tell", "hear", *FACTS}
 
 
 def around(node: Node, inside: Any) -> Any:
@@ -409,6 +415,10 @@ simple = st.one_of(
         }
     ),
     st.sampled_from(FACTS).map(lambda do: {"do": do}),
+    st.fixed_dictionaries({"do": st.just("tell"), "label": st.sampled_from("xy")}),
+    st.fixed_dictionaries(
+        {"do": st.just("hear"), "label": st.sampled_from("xy"), "timeout": st.sampled_from([1, 9]), "name": names("h")}
+    ),
 )
 leaves = st.one_of(
     simple,

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from flowgen.testing import simulate
 from flowgen.testing.simulation.store import Store
 
-from .flows import FLOWS, OUTCOMES
+from .flows import FLOWS, INVARIANTS, OUTCOMES, nothing
 from .handlers import programs
 from .simulated import Example, again, verdict
 
@@ -68,7 +68,9 @@ def test_no_schedule_breaks_a_promise() -> None:
 @pytest.mark.parametrize("cancels", [False, True], ids=["", "cancelled"])
 @pytest.mark.parametrize("flow", FLOWS, ids=lambda flow: flow.name)
 def test_no_schedule_breaks_a_promise_of_what_hangs_together(flow: Any, cancels: bool) -> None:
-    simulate(flow, outcomes=OUTCOMES, invariant=lambda run: None, schedules=FLOW_SCHEDULES, cancels=cancels)
+    simulate(
+        flow, outcomes=OUTCOMES, invariant=INVARIANTS.get(flow.name, nothing), schedules=FLOW_SCHEDULES, cancels=cancels
+    )
 
 
 @pytest.mark.nightly
@@ -83,7 +85,14 @@ def test_none_of_very_many_schedules_breaks_a_promise() -> None:
 def test_none_of_very_many_schedules_breaks_what_hangs_together(flow: Any) -> None:
     schedules = max(1, NIGHTLY // 20 // len(FLOWS))
     for cancels in (False, True):
-        simulate(flow, outcomes=OUTCOMES, invariant=lambda run: None, schedules=schedules, seed=1, cancels=cancels)
+        simulate(
+            flow,
+            outcomes=OUTCOMES,
+            invariant=INVARIANTS.get(flow.name, nothing),
+            schedules=schedules,
+            seed=1,
+            cancels=cancels,
+        )
 
 
 def test_a_failure_ends_with_all_that_it_takes_to_see_it_again(monkeypatch: pytest.MonkeyPatch) -> None:

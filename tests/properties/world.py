@@ -14,7 +14,7 @@ from flowgen.core import codec
 from flowgen.core.branches import Phase
 from flowgen.core.commands import Choose
 from flowgen.core.context import RunFacts
-from flowgen.core.decision import Decision, Failed, FunctionCall, Raised, Restarted, Result, Returned
+from flowgen.core.decision import Decision, Failed, FunctionCall, Raised, Restarted, Result, Returned, SignalRequest
 from flowgen.core.definitions import Workflow
 from flowgen.core.entries import Entry, EntryKind, Message, MessageKind
 from flowgen.core.history import History
@@ -68,6 +68,8 @@ class World:
         self.pending: list[Pending] = []
         self.calls: dict[str, FunctionCall] = {}
         self.flying: list[Entry] = []
+        self.signals: dict[str, SignalRequest] = {}
+        self.read: list[int] = []
         self.live = self.fresh()
         self.carry_out(self.live.advance(self.now))
 
@@ -83,8 +85,11 @@ class World:
         for key in decision.aborts:
             self.calls.pop(key, None)
         self.pending.extend(Pending(entry) for entry in decision.entries)
-        if decision.consumed:
+        self.signals.update((signal.key, signal) for signal in decision.signals)
+        if decision.entries:
             self.pending[-1].consumed = decision.consumed
+        else:
+            self.read.extend(decision.consumed)
         for call in decision.calls:
             assert call.key not in self.calls
             self.calls[call.key] = call
@@ -116,11 +121,15 @@ class World:
             index += 1
             for number in each.consumed:
                 self.inbox.pop(number, None)
+        while self.read:
+            self.inbox.pop(self.read.pop(), None)
         self.history.extend(stamped)
         for entry in stamped:
             if entry.kind == EntryKind.CHECKPOINT:
                 assert self.live.prologue is not None
                 self.base, self.prologue = entry.index, self.live.prologue
+            if entry.key in self.signals:
+                self.tell(MessageKind.SIGNAL, self.signals[entry.key].command.name, self.signals.pop(entry.key).payload)
             if entry.kind == EntryKind.CHILD:
                 self.children[UUID(json.loads(entry.value or ""))] = entry.key
             if (entry.fingerprint or "").startswith("start:"):
@@ -155,8 +164,11 @@ class World:
         else:
             end["error"] = {"reason": None}
         end["run_id"] = str(run_id)
+        self.tell(MessageKind.CHILD, key, codec.encode(end))
+
+    def tell(self, kind: MessageKind, key: str, payload: str) -> None:
         self.letters += 1
-        message = Message(self.letters, MessageKind.CHILD, key, codec.encode(end))
+        message = Message(self.letters, kind, key, payload)
         self.inbox[message.id] = message
         self.live.post([message])
 
@@ -183,8 +195,10 @@ class World:
         for leaf in execution.outstanding():
             call = calls.get(leaf.key)
             # A wait for the next attempt is a call that waits, or no call yet when it is long.
-            if call is not None and call.not_before is not None and call.not_before > self.now:
-                what: Any = ("later", call.not_before)
+            if leaf.command.kind == "waitsignal":
+                what: Any = ("signal", leaf.named)  # which wait takes which is settled by what is committed
+            elif call is not None and call.not_before is not None and call.not_before > self.now:
+                what = ("later", call.not_before)
             elif call is not None:
                 what = ("call", call.attempt)
             elif leaf.phase is Phase.WAITING and leaf.command.kind in ("step", "transaction"):
