@@ -253,6 +253,10 @@ class Execution:
         leaf = self._driver.leaves.get(key)
         return leaf is not None and leaf.phase is Phase.CALLING
 
+    def leaf(self, key: str) -> Leaf | None:
+        """The command of this key, while it has no outcome: another one may have its key later. Read only."""
+        return self._driver.leaves.get(key)
+
     def step_context(self, facts: StepFacts) -> StepContext[Any]:
         """The context of a step's function."""
         leaf = self._driver.leaves.get(facts.key)

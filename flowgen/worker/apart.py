@@ -15,6 +15,7 @@ from uuid import UUID
 
 import attrs
 
+from flowgen.core.branches import Leaf
 from flowgen.core.entries import Entry, EntryKind, OutcomeKind
 from flowgen.core.failures import failure_to_json
 from flowgen.errors import DatabaseError, Failure
@@ -64,15 +65,18 @@ class Apart:
         self._told = told
         self._committer = committer
 
-    async def begin(self, run: LiveRun) -> bool:
-        """Wait for the run's part that is on its way, and keep others back; False when the run does not go on here.
+    async def begin(self, run: LiveRun, leaf: Leaf | None) -> bool:
+        """Wait for the run's part that is on its way, and keep others back.
 
-        Nothing of it is recorded then, so whoever goes on with the run asks for it again.
+        False when the run does not go on here: nothing of it is recorded then, so whoever goes on with it asks again.
+        False too when `leaf`, the command, was cut off meanwhile: in another segment another one may have its key.
         """
         while run.sending and not run.gone:
             await asyncio.sleep(_LANE)
         ending = run.update is not None and run.update.action not in STAYS
         if run.gone or run.leaving or ending or run.stopping is not None:
+            return False
+        if leaf is None or run.execution.leaf(leaf.key) is not leaf:
             return False
         run.sending = True
         return True

@@ -13,6 +13,7 @@ from collections.abc import Callable
 
 import attrs
 
+from flowgen.core.branches import Leaf
 from flowgen.core.entries import Entry, EntryKind
 from flowgen.core.sealing import Seal, words
 from flowgen.errors import CodecError, DatabaseError
@@ -38,12 +39,12 @@ class Attacher:
         self._apart = apart
         self._poke = poke
         self._seal = seal
-        self._queue: deque[tuple[LiveRun, NewRun, Entry]] = deque()
+        self._queue: deque[tuple[LiveRun, NewRun, Entry, Leaf | None]] = deque()
         self._wake = asyncio.Event()
 
     def submit(self, run: LiveRun, child: NewRun, entry: Entry) -> None:
         """Start `child`, or attach to it, with the entry of its command."""
-        self._queue.append((run, child, entry))
+        self._queue.append((run, child, entry, run.execution.leaf(entry.key)))
         self._wake.set()
 
     async def serve(self) -> None:
@@ -54,8 +55,8 @@ class Attacher:
             while self._queue:
                 await self._attach(*self._queue.popleft())
 
-    async def _attach(self, run: LiveRun, child: NewRun, entry: Entry) -> None:
-        if not await self._apart.begin(run):
+    async def _attach(self, run: LiveRun, child: NewRun, entry: Entry, leaf: Leaf | None) -> None:
+        if not await self._apart.begin(run, leaf):
             return
         entry = attrs.evolve(entry, index=run.next_index)
         try:

@@ -15,6 +15,7 @@ from uuid import UUID
 import attrs
 
 from flowgen.core import ids
+from flowgen.core.branches import Leaf
 from flowgen.core.decision import SignalRequest
 from flowgen.core.entries import Entry
 from flowgen.core.sealing import Seal
@@ -38,12 +39,12 @@ class Sender:
         self._schema = schema
         self._poke = poke
         self._seal = seal
-        self._queue: deque[tuple[LiveRun, SignalRequest, Entry]] = deque()
+        self._queue: deque[tuple[LiveRun, SignalRequest, Entry, Leaf | None]] = deque()
         self._wake = asyncio.Event()
 
     def submit(self, run: LiveRun, request: SignalRequest, entry: Entry) -> None:
         """Send a signal with the outcome of its command."""
-        self._queue.append((run, request, entry))
+        self._queue.append((run, request, entry, run.execution.leaf(entry.key)))
         self._wake.set()
 
     async def serve(self) -> None:
@@ -54,8 +55,8 @@ class Sender:
             while self._queue:
                 await self._send(*self._queue.popleft())
 
-    async def _send(self, run: LiveRun, request: SignalRequest, entry: Entry) -> None:
-        if not await self._apart.begin(run):
+    async def _send(self, run: LiveRun, request: SignalRequest, entry: Entry, leaf: Leaf | None) -> None:
+        if not await self._apart.begin(run, leaf):
             return
         entry = attrs.evolve(entry, index=run.next_index)
         try:

@@ -12,6 +12,7 @@ from flowgen import (
     Flow,
     Gather,
     Invoke,
+    Now,
     OutcomeError,
     Race,
     Retry,
@@ -185,6 +186,20 @@ def of_lost_waits(ctx: Context) -> Flow[list[Any]]:
     return [sorted([*won, *[each if isinstance(each, str) else "none" for each in both]]), len(both)]
 
 
+def of_cut_sends(ctx: Context, starts: bool = False) -> Flow[str]:
+    """What stands in line to be sent or started, when its branch loses, belongs to no later segment."""
+    for page in range(ctx.checkpoint_cursor or 0, 3):
+        one: Any = Start(QUICK, page).opts(id=f"cut-{page}") if starts else Signal(ctx.run_id, "x", page)
+        two: Any = Start(QUICK, page).opts(id=f"cut-{page}-2") if starts else Signal(ctx.run_id, "x", page)
+        yield Race(one=one, now=Now(), two=two)
+        yield Checkpoint(page + 1)
+    return "over"
+
+
+def of_cut_starts(ctx: Context) -> Flow[str]:
+    return (yield from of_cut_sends(ctx, starts=True))
+
+
 def flow(fn: Any, **options: Any) -> Workflow[..., Any, Any]:
     return Workflow(fn, None, DefinitionOptions(**{"retry": Retry(1), **options}))
 
@@ -200,6 +215,8 @@ FLOWS = [
     flow(of_pages),
     flow(of_signals),
     flow(of_lost_waits),
+    flow(of_cut_sends),
+    flow(of_cut_starts),
     flow(of_retries, retry=Retry(3, initial=2)),
     flow(of_timeouts, deadline=timedelta(seconds=4)),
 ]
