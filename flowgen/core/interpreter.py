@@ -140,8 +140,7 @@ class Execution:
         if driver.root_end is not None or self.deadline is not None or self.finish is not None or self._mail.orders:
             self._end(now, decision)
         if self._mail.consumed:
-            decision.consumed = [*decision.consumed, *self._mail.consumed]
-            self._mail.consumed.clear()
+            decision.consumed = [*decision.consumed, *self._mail.hand_over()]
         if driver.warnings:
             decision.warnings, driver.warnings = driver.warnings, []
         if self._orphans:

@@ -66,6 +66,11 @@ class Mailbox:
         """An outcome that holds the message is on its way into the history."""
         self._taken.add(message.id)
 
+    def hand_over(self) -> list[int]:
+        """What is consumed, to be told once."""
+        read, self.consumed = self.consumed, []
+        return read
+
     def told(self, entry: Entry, *, lost: bool) -> str | None:
         """An outcome was delivered, or `lost`: its command was cut off. Gives the address of what is free again."""
         if entry.attempt is None or not (entry.fingerprint or "").startswith(_TAKES):

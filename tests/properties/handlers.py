@@ -113,10 +113,6 @@ def command_of(node: Node, page: int) -> Any:
             return named(invoke if node["timeout"] is None else invoke.opts(timeout=node["timeout"]), node)
         case "start":
             return Start(CHILD, label)
-        case "tell":
-            return Signal(current().run_id, node["label"], label)
-        case "hear":
-            return named(WaitSignal(node["label"], str, timeout=node["timeout"]), node)
         case "now":
             return Now()
         case "uuid":
@@ -133,8 +129,16 @@ def command_of(node: Node, page: int) -> Any:
             return Schedule(CHILD.call("x"), "s", cron="* * * * *")
         case "unschedule":
             return Unschedule(CHILD, "s")
-        case other:
-            raise AssertionError(other)
+        case _:
+            return message_of(node, label)
+
+
+def message_of(node: Node, payload: str) -> Any:
+    """The run sends to itself, and reads what it has sent."""
+    if node["do"] == "tell":
+        return Signal(current().run_id, node["label"], payload)
+    assert node["do"] == "hear", node
+    return named(WaitSignal(node["label"], str, timeout=node["timeout"]), node)
 
 
 def flow_of(item: list[Any]) -> Flow[list[str]]:
