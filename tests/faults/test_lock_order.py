@@ -62,6 +62,7 @@ def test_no_two_operations_on_one_family_of_runs_deadlock(
         "pause": flowgen_client.pause,
         "resume": flowgen_client.resume,
         "start": lambda _: flowgen_client.start_many([parent.call(n).opts(id=f"again {n}") for n in (3, 1, 2)]),
+        "signal": lambda run: flowgen_client.signal(run, "go", run),
         "set deadline": lambda run: flowgen_client.set_deadline(run, 60),
         "sweep": sweep,
     }

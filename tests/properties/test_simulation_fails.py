@@ -19,6 +19,7 @@ from flowgen.core.states import Status
 from flowgen.failpoints import EVICT
 from flowgen.postgres import entries as entries_room
 from flowgen.postgres.rows import FlushResult, RunAction
+from flowgen.testing.simulation import store as store_room
 from flowgen.testing.simulation.plan import Plan
 from flowgen.testing.simulation.requests import Link, Request
 from flowgen.testing.simulation.schedules import by_list, by_number
@@ -289,14 +290,14 @@ def a_claim_of_what_is_owned(patch: pytest.MonkeyPatch) -> None:
 
 def a_hang_up_does_not_look_for_mail(patch: pytest.MonkeyPatch) -> None:
     """What came while the run was live wakes nobody when it hangs up."""
-    update = Store._update
+    update = store_room.apply
 
-    def updated(self: Store, row: Any, change: Any) -> None:
+    def updated(store: Store, row: Any, change: Any) -> None:
         if change.action == RunAction.HANG_UP:
             change = attrs.evolve(change, mail_read=row.mail)
-        update(self, row, change)
+        update(store, row, change)
 
-    patch.setattr(Store, "_update", updated)
+    patch.setattr(store_room, "apply", updated)
 
 
 def a_cache_that_never_looks(patch: pytest.MonkeyPatch) -> None:
