@@ -23,6 +23,7 @@ from flowgen.core.definitions import (
     Definition,
     DefinitionOptions,
     Determinism,
+    Durability,
     On,
     Task,
     Workflow,
@@ -134,18 +135,22 @@ class App:
         cron: str | Cron | Iterable[str | Cron] | None = None,
         on: str | On | Iterable[str | On] | None = None,
         determinism: Determinism = "warn",
+        durability: Durability = "step",
     ) -> Any:
         """`@workflow` makes a workflow of a handler: a generator of commands, or a coroutine that awaits them.
 
         The options are those of `task`; `deadline` is the longest that a run may take, `determinism="strict"` parks a
-        run whose arguments differ on replay. Raises DefinitionError.
+        run whose arguments differ on replay. With `durability="checkpoint"` the outcomes of steps are committed with
+        the next Checkpoint, and not one by one. Raises DefinitionError.
         """
         options = _options(queue, retry, config, priority, cron, on, DEFAULT_RUN)
         if deadline is not None:
             options["deadline"] = as_timedelta(deadline, what="deadline", positive=True)
         if determinism not in ("warn", "strict"):
             raise DefinitionError(f'determinism= is "warn" or "strict", not {determinism!r}')
-        options["determinism"] = determinism
+        if durability not in ("step", "checkpoint"):
+            raise DefinitionError(f'durability= is "step" or "checkpoint", not {durability!r}')
+        options |= {"determinism": determinism, "durability": durability}
 
         def decorate(fn: Callable[..., Any]) -> Workflow[..., Any, Any]:
             made: Workflow[..., Any, Any] = Workflow(fn, name, DefinitionOptions(**options))

@@ -11,7 +11,7 @@ from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar, overload
 
 from flowgen.core.commands import Flow
 from flowgen.core.context import Context, StepContext
-from flowgen.core.definitions import Cron, Determinism, On, Task, Workflow
+from flowgen.core.definitions import Cron, Determinism, Durability, On, Task, Workflow
 from flowgen.core.durations import Duration
 from flowgen.core.retry import Retry
 
@@ -154,5 +154,6 @@ class WorkflowEntry(Protocol):
         cron: str | Cron | Iterable[str | Cron] | None = None,
         on: str | On | Iterable[str | On] | None = None,
         determinism: Determinism = "warn",
+        durability: Durability = "step",
     ) -> WorkflowDecorator:
         """See `App.workflow`."""

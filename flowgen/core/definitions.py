@@ -41,6 +41,8 @@ R_co = TypeVar("R_co", covariant=True)
 T_co = TypeVar("T_co", covariant=True)
 
 Determinism = Literal["warn", "strict"]
+Durability = Literal["step", "checkpoint"]
+"""When an outcome of a step is told to its handler: when it is committed, or before."""
 
 defined_codes: dict[CodeType, str] = {}
 """The code of every handler that was defined, by which a flow that runs inline is known."""
@@ -117,6 +119,7 @@ class DefinitionOptions:
     cron: tuple[Cron, ...] = ()
     on: tuple[On, ...] = ()
     determinism: Determinism = "warn"
+    durability: Durability = "step"
 
 
 class Definition(Generic[P, R_co, T_co]):

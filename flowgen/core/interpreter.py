@@ -298,8 +298,8 @@ class Execution:
     def _deliver(self, entry: Entry, *, replayed: bool) -> None:
         if self.finish is not None:
             return
-        if entry.recorded_at is not None:
-            self.view.now = entry.recorded_at
+        if (at := (entry.due_at if entry.kind == EntryKind.OUTCOME else None) or entry.recorded_at) is not None:
+            self.view.now = at  # an outcome that is due at a time was told of then, before it was recorded
         if entry.index >= self.view.next_sequence:
             self.view.next_sequence = entry.index + 1
         if not replayed and (entry.index - self._base) % LONG_HISTORY == 0:

@@ -66,13 +66,16 @@ class Apart:
         self._committer = committer
 
     async def begin(self, run: LiveRun, leaf: Leaf | None) -> bool:
-        """Wait for the run's part that is on its way, and keep others back.
+        """Wait until all that its handler knows is durable, and keep others back.
 
         False when the run does not go on here: nothing of it is recorded then, so whoever goes on with it asks again.
         False too when `leaf`, the command, was cut off meanwhile: in another segment another one may have its key.
         """
-        while run.sending and not run.gone:
+        run.apart += 1
+        while run.behind and not run.gone:
+            self._committer.mark(run)
             await asyncio.sleep(_LANE)
+        run.apart -= 1
         ending = run.update is not None and run.update.action not in STAYS
         if run.gone or run.leaving or ending or run.stopping is not None:
             return False

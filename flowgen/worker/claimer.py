@@ -31,7 +31,7 @@ from flowgen.worker.link import Link, backoff, is_local
 from flowgen.worker.live import LiveRun
 from flowgen.worker.runner import Runner
 from flowgen.worker.sessions import SessionHolder
-from flowgen.worker.updates import parked
+from flowgen.worker.updates import is_poison, parked
 
 __all__ = ["Claimer"]
 
@@ -362,6 +362,6 @@ class Claimer:
 
     async def _blamed(self, run: ClaimedRun) -> ClaimedRun:
         """A suspect that is not tried again is told with the workers that it ended."""
-        if not self._runner.is_poison(run):
+        if not is_poison(run, self._settings):
             return run
         return attrs.evolve(run, victims=await self._link.call(workers.victims(run.run_id)))

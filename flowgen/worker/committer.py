@@ -330,6 +330,7 @@ def put_back(run: LiveRun, part: Part) -> None:
     for entry in part.entries:
         entry.index = -1
     run.entries[:0] = part.entries
+    run.told += part.told
     run.children[:0] = part.children
     run.schedules[:0] = part.schedules
     run.consumed[:0] = part.consumed

@@ -41,6 +41,8 @@ class Part:
     consumed: Sequence[int] = ()
     effects: Sequence[Effect] = ()
     update: RunUpdate | None = None
+    told: int = 0
+    """How many of the entries, from the first, the handler was told of already."""
     sealed: Part | None = None
     """The same as it is stored, when there is a codec."""
 
@@ -54,6 +56,12 @@ class LiveRun:
     next_index: int
     mail_read: int
     entries: list[Entry] = attrs.field(factory=list)
+    told: int = 0
+    """How many of `entries`, from the first, the handler was told of already."""
+    timed: bool = False
+    """A timer will have what was told committed."""
+    apart: int = 0
+    """Transactions, signals and children with an author's id that wait to be committed on other connections."""
     children: list[NewRun] = attrs.field(factory=list)
     schedules: list[ScheduleChange] = attrs.field(factory=list)
     consumed: list[int] = attrs.field(factory=list)
@@ -82,9 +90,12 @@ class LiveRun:
     """When its next timer here fires."""
 
     run_id: UUID = attrs.field(init=False)
+    is_ahead: bool = attrs.field(init=False)
+    """Outcomes of its steps may be told before they are committed."""
 
     def __attrs_post_init__(self) -> None:
         self.run_id = self.claimed.run_id
+        self.is_ahead = self.execution.definition.options.durability == "checkpoint"
 
     def say(self, warnings: Sequence[str], log: logging.Logger) -> None:
         """Log what is to be told of it."""
@@ -112,6 +123,16 @@ class LiveRun:
         """Whether something of it is to be committed."""
         return bool(self.entries) or self.update is not None or (self.said is not None and self.said.due)
 
+    @property
+    def behind(self) -> bool:
+        """Whether a part is on its way, or the handler knows more than the store: nothing is committed beside that."""
+        return self.sending or self.told > 0
+
+    @property
+    def waits(self) -> bool:
+        """Whether its handler waits for a commit of what there is."""
+        return len(self.entries) > self.told or self.update is not None
+
     def is_whole_with(self, part: Part) -> bool:
         """Whether the store knows all that is to be known of the run, now that it has this part."""
         begun = any(entry.kind == EntryKind.STARTED for entry in part.entries)  # its call is to be made here
@@ -126,18 +147,19 @@ class LiveRun:
             entry.index = self.next_index
             self.next_index += 1
         self.sending = True
+        told, self.told = self.told, 0
         if self.said is not None:
             update = saying.take(self, update)
         beside = self.children or self.schedules or self.consumed or self.effects
         if update is None and self.prologue is None and not beside:
             self.entries = []
-            return Part(self, entries)
+            return Part(self, entries, told=told)
         if self.prologue is not None:
             base = next(entry.index for entry in entries if entry.kind == EntryKind.CHECKPOINT)
             if update is None:
                 update = RunUpdate(run_id=self.run_id, claim=self.claimed.claim, action=RunAction.CHECKPOINT)
             update = attrs.evolve(update, base=base, prologue=self.prologue)
-        part = Part(self, entries, self.children, self.schedules, self.consumed, self.effects, update)
+        part = Part(self, entries, self.children, self.schedules, self.consumed, self.effects, update, told)
         self.entries, self.children, self.schedules, self.consumed, self.effects = [], [], [], [], []
         self.update = self.prologue = None
         self.leaving = update is not None and update.action not in STAYS
@@ -159,4 +181,7 @@ class LiveRun:
             entry.index = self.next_index
             self.next_index += 1
         self.sending = True
-        return Part(self, entries, children, schedules, effects=effects, update=saying.take(self, None, keys))
+        told = min(self.told, len(entries))
+        self.told -= told
+        update = saying.take(self, None, keys)
+        return Part(self, entries, children, schedules, effects=effects, update=update, told=told)

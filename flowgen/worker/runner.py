@@ -24,20 +24,19 @@ from flowgen.failpoints import ARMED, evicting, failpoint
 from flowgen.postgres.rows import ClaimedRun, Owned, RunAction
 from flowgen.worker import saying
 from flowgen.worker.adoption import Adoption
+from flowgen.worker.ahead import Ahead
 from flowgen.worker.cache import Cache
 from flowgen.worker.executor import RunningCall
 from flowgen.worker.live import LiveRun, Part
 from flowgen.worker.making import Maker
 from flowgen.worker.ports import Agents
 from flowgen.worker.recording import Recorder
-from flowgen.worker.updates import ending, hanging_up, poison, update
+from flowgen.worker.updates import ending, hanging_up, is_poison, poison, update
 
 __all__ = ["Runner"]
 
 AT_ONCE = 200
 """Runs that are taken before the event loop looks whether something has arrived."""
-SUSPECT = 2
-"""Recoveries without progress after which a run is claimed only alone."""
 
 
 class Runner:
@@ -56,6 +55,7 @@ class Runner:
         self._recorder = Recorder(agents, maker, adoption)
         self._seal = Seal.of(agents.settings)
         self._reports = saying.Reports(agents)
+        self._ahead = Ahead(agents, self._seal)
 
     # claimed runs
 
@@ -102,7 +102,7 @@ class Runner:
             self._finish(run, Parked("undecodable", unreadable))
         elif self.draining:
             self._stop(run, RunAction.RELEASE)
-        elif self.is_poison(claimed):
+        elif is_poison(claimed, self.agents.settings):
             self._finish(run, Failed(poison(claimed)))
         elif claimed.request == Request.PAUSE:
             self._stop(run, RunAction.PAUSE)
@@ -110,10 +110,6 @@ class Runner:
             self._cancel(run, claimed.reason)
         else:
             self._go(run)
-
-    def is_poison(self, claimed: ClaimedRun) -> bool:
-        """Whether the run ended its workers too often to be tried again."""
-        return claimed.recoveries >= SUSPECT + self.agents.settings.max_recoveries
 
     # going on
 
@@ -164,11 +160,12 @@ class Runner:
         for call in decision.calls:
             self._call(run, call)
         # A decision that waited in line may not know what the ones behind it know.
-        if decision.hang_up is not None and not (run.sending or run.entries or run.decisions):
+        if decision.hang_up is not None and not (run.sending or len(run.entries) > run.told or run.decisions):
             run.update = hanging_up(run, decision.hang_up)
         if run.deadline is not None or run.execution.waiting.leaves:
             self._arm(run)
-        self.agents.committer.mark(run)
+        if not run.told or run.waits:
+            self.agents.committer.mark(run)
 
     def _finish(self, run: LiveRun, finish: Finish) -> None:
         """The last part of a run: what it came to."""
@@ -207,7 +204,9 @@ class Runner:
             return
         if result is not None:
             entry = run.execution.settle(running.call.key, result)
-            if entry is not None:
+            if entry is not None and run.is_ahead and self._ahead.take(run, running.call.command, entry):
+                self._go(run, (entry,))
+            elif entry is not None:
                 run.entries.append(entry)
                 self.agents.committer.mark(run)
         if run.stopping is not None:
@@ -252,7 +251,7 @@ class Runner:
         elif self._evicts and run.is_whole_with(part):
             self._stop(run, RunAction.RELEASE)
         else:
-            self._go(run, part.entries, now)
+            self._go(run, part.entries[part.told :] if part.told else part.entries, now)
         self.agents.committer.mark(run)
 
     def _left(self, run: LiveRun, landed: int, part: Part) -> None:

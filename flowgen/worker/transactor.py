@@ -168,8 +168,11 @@ class Transactor:
         self, run: LiveRun, running: RunningCall, conn: Any, is_async: bool, token: str, value: Any
     ) -> bool:
         """Commit the outcome with the writes; whether the connection can be used again."""
-        while run.sending and not run.gone:
+        run.apart += 1
+        while run.behind and not run.gone:
+            self._freed(run)
             await asyncio.sleep(_LANE)
+        run.apart -= 1
         key = running.call.key
         entry = None if run.gone or running.over else run.execution.settle(key, Returned(value))
         if entry is None:

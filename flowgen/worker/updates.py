@@ -9,12 +9,15 @@ from flowgen.core import codec
 from flowgen.core.decision import Cancelled, Completed, Failed, Finish, Parked, Restarted, Waits
 from flowgen.core.endings import cancellation_to_json
 from flowgen.core.failures import failure_to_json
+from flowgen.core.settings import Settings
 from flowgen.errors import Failure
 from flowgen.postgres.rows import ClaimedRun, RunAction, RunUpdate
 from flowgen.worker.live import LiveRun
 
-__all__ = ["ending", "hanging_up", "parked", "poison", "update"]
+__all__ = ["SUSPECT", "ending", "hanging_up", "is_poison", "parked", "poison", "update"]
 
+SUSPECT = 2
+"""Recoveries without progress after which a run is claimed only alone."""
 _NAMED = 5
 """Workers that are named in a message."""
 
@@ -22,6 +25,11 @@ _NAMED = 5
 def update(run: LiveRun, action: RunAction, **given: Any) -> RunUpdate:
     """A change of the run's own row, under the claim by which it is owned."""
     return RunUpdate(run_id=run.run_id, claim=run.claimed.claim, action=action, **given)
+
+
+def is_poison(claimed: ClaimedRun, settings: Settings) -> bool:
+    """Whether the run ended its workers too often to be tried again."""
+    return claimed.recoveries >= SUSPECT + settings.max_recoveries
 
 
 def end(run: LiveRun, action: RunAction, output: str | None, error: str | None) -> RunUpdate:

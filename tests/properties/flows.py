@@ -14,8 +14,10 @@ from flowgen import (
     Invoke,
     Now,
     OutcomeError,
+    PermanentError,
     Race,
     Retry,
+    Saga,
     Scope,
     Signal,
     Sleep,
@@ -33,6 +35,14 @@ ONCE = DefinitionOptions(retry=Retry(1))
 
 def charge(place: int) -> str:
     return f"charge {place}"
+
+
+def refund(charged: str) -> None:
+    return None
+
+
+def refuse() -> None:
+    raise PermanentError("no")
 
 
 def save(connection: Any, place: int) -> str:
@@ -204,6 +214,40 @@ def flow(fn: Any, **options: Any) -> Workflow[..., Any, Any]:
     return Workflow(fn, None, DefinitionOptions(**{"retry": Retry(1), **options}))
 
 
+def of_what_is_undone(place: int) -> Step[str]:
+    return Step(charge, place).opts(compensate=lambda charged: Step(refund, charged))
+
+
+def of_a_part() -> Flow[None]:
+    yield of_what_is_undone(5)
+    yield Step(refuse)
+
+
+def of_sagas() -> Flow[None]:
+    """A part is undone, then the whole."""
+    yield of_what_is_undone(0)
+    try:
+        yield from Saga(of_a_part())
+    except OutcomeError:
+        yield Invoke(QUICK, 1).opts(compensate=Invoke(SLOW))
+    yield Gather(of_what_is_undone(2), Transaction(save, 3).opts(compensate=Step(refuse)), Step(charge, 4))
+    yield Sleep(3)
+    yield Gather(of_what_is_undone(6), Step(refuse))
+
+
+def of_steps_ahead(ctx: Context) -> Flow[int]:
+    """Steps are told before they are committed, and everything else is not."""
+    for place in range(ctx.checkpoint_cursor or 0, 3):
+        yield Step(charge, place)
+        yield Gather(Step(charge, place), Transaction(save, place), Invoke(QUICK, place).opts(id=f"a-{place}"))
+        yield Step(charge, 10 + place).opts(at_most_once=True)
+        yield Step(charge, place)
+        yield Sleep(place)
+        yield Checkpoint(place + 1)
+    yield Step(charge, 7)
+    return 3
+
+
 FLOWS = [
     flow(of_ids),
     flow(of_a_conflict),
@@ -219,6 +263,9 @@ FLOWS = [
     flow(of_cut_starts),
     flow(of_retries, retry=Retry(3, initial=2)),
     flow(of_timeouts, deadline=timedelta(seconds=4)),
+    flow(of_sagas, retry=Retry(2, initial=2)),
+    flow(of_sagas, deadline=timedelta(seconds=2)),
+    flow(of_steps_ahead, durability="checkpoint"),
 ]
 
 

@@ -68,6 +68,8 @@ class Witness:
         self.dead: set[UUID] = set()
         self.interruptions = 0
         self._facts: dict[tuple[UUID, int], tuple[Any, ...]] = {}
+        self._ahead: dict[tuple[UUID, int, int], tuple[Any, ...]] = {}
+        """What owners told before it was recorded: by run, claim and index."""
         self._owners: dict[UUID, UUID] = {}
         self._lost: dict[UUID, int] = {}
         self._begun: set[tuple[UUID, tuple[int, int], str, int, int]] = set()
@@ -88,6 +90,8 @@ class Witness:
         if place in self._facts:
             raise Violated("I4", f"entry {entry.index} ({entry.key!r}) of {row.new.name} was written twice")
         self._facts[place] = _fact(entry)
+        if self._ahead.get((row.run_id, row.claim, entry.index), self._facts[place]) != self._facts[place]:
+            raise Violated("I5", f"entry {entry.index} ({entry.key!r}) of {row.new.name} is not what was told before")
         self._lost[row.run_id] = 0
         if entry.kind == EntryKind.OUTCOME or entry.kind == EntryKind.ATTEMPT:
             self._check_outcome(row, entry)
@@ -134,7 +138,10 @@ class Witness:
     def delivered(self, run: LiveRun, entries: Sequence[Entry]) -> None:
         """Entries go into the handler."""
         for entry in entries:
-            if self._facts.get((run.run_id, entry.index)) != _fact(entry):
+            fact = self._facts.get((run.run_id, entry.index))
+            if fact is None and run.is_ahead and (entry.fingerprint or "").startswith("step:"):
+                self._ahead[run.run_id, run.claimed.claim, entry.index] = fact = _fact(entry)
+            if fact != _fact(entry):
                 raise Violated(
                     "I5",
                     f"{run.claimed.name} was told of {entry.key!r} at {entry.index} what is not recorded there",
