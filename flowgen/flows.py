@@ -13,14 +13,14 @@ from typing import Any, Generic, Literal, overload
 import attrs
 from typing_extensions import TypeVar
 
-from flowgen.core.commands import Command, Flow, Invoke, Map, Race, Sleep, Step
+from flowgen.core.commands import Branch, Command, Flow, Invoke, Map, Race, Saga, Sleep, Step
 from flowgen.core.commands.graphs import PlainFunction
 from flowgen.core.definitions import Definition
 from flowgen.core.durations import MAX_DURATION, Duration, as_timedelta
 from flowgen.core.names import step_name
 from flowgen.errors import DefinitionError, Failure, WaitTimedOut
 
-__all__ = ["BatchFailure", "BatchResult", "Range", "batch", "poll", "split"]
+__all__ = ["BatchFailure", "BatchResult", "Range", "batch", "poll", "saga", "split"]
 
 T = TypeVar("T")
 R = TypeVar("R", default=Any)
@@ -250,3 +250,9 @@ def _rounds(
             return value
         yield from Sleep(min(wait, longest))
         wait = wait * backoff if wait < longest else longest
+
+
+def saga(flow: Branch[T], *, name: str | None = None) -> Flow[T]:
+    """A flow that is undone when it fails, by the `compensate=` of its commands: `yield from saga(book(trip))`."""
+    made = Saga(flow)
+    return (yield from (made if name is None else made.opts(name=name)))

@@ -14,6 +14,7 @@ from flowgen.core.decision import Completed, Failed, Returned
 from flowgen.core.entries import MessageKind
 from flowgen.core.retry import Retry
 from flowgen.errors import Cancelled, DefinitionError, PermanentError, StepFailed
+from flowgen.flows import saga
 
 from .running import begun, fails, gives, keys, kinds, order, replayed, result, task, workflow
 
@@ -417,7 +418,7 @@ def test_a_saga_that_fails_undoes_its_part_and_rethrows() -> None:
 def test_what_a_saga_has_undone_is_not_undone_again_when_the_run_fails() -> None:
     def outer() -> Flow[None]:
         yield booked("insurance")
-        yield from Saga(part())
+        yield from saga(part(), name="saga")
 
     bench = begun(outer)
     for key, value in (("book", "I"), ("saga/book", "H"), ("saga/book#2", "F")):
