@@ -112,6 +112,12 @@ class Changes:
         self.answers[leaf.command.target] = answer is True
         self.pending.pop(leaf.key, None)
 
+    def heard(self, entry: Entry, segment: list[Entry]) -> None:
+        """An outcome came that nobody waits for; of a Patch that was cut off it is the answer all the same."""
+        if _is_patch(entry) and entry.value == "true":
+            self.answers.setdefault(fingerprint.parse(entry.fingerprint or "").target, True)
+            segment.append(entry)
+
     def end_prologue(self) -> None:
         """What is False by now stays so."""
         self._prologue = {change: False for change, answer in self.answers.items() if not answer}

@@ -103,6 +103,7 @@ class Driver:
         """Deliver an outcome; `before` are the other entries of its command. Raises Divergence and CodecError."""
         leaf = self.leaves.get(entry.key) or self._unblocked(entry)
         if leaf is None:
+            self.changes.heard(entry, self._segment)
             if not (self.ledger.awaited and self.arrived(entry, before)):
                 self.recorded.unasked(entry, self.leaves.values(), ended=self.root_end is not None)
             return

@@ -99,6 +99,7 @@ def test_very_many_children_are_bounded_and_in_order_though_a_worker_is_killed(
     most, done, killed = 0, 0, False
     while done < count:
         unfinished, done = children(db)
+        assert db.execute("select error from flowgen.run where name = 'parent'").fetchone() == (None,), "it is parked"
         most = max(most, unfinished)
         if 2 * done > count and not killed:
             process.kill()

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from flowgen.core.commands import Checkpoint, Flow, Gather, Graph, Invoke, Map, Now, Patch, Scope, Sleep, Step
+from flowgen.core.commands import Checkpoint, Flow, Gather, Graph, Invoke, Map, Now, Patch, Race, Scope, Sleep, Step
 from flowgen.core.context import Context
 from flowgen.core.decision import Parked, Raised, Returned
 from flowgen.core.entries import Entry, EntryKind, OutcomeKind
@@ -428,3 +428,24 @@ def test_an_id_is_a_name(bad: Any) -> None:
 def test_it_is_told_apart_by_its_id() -> None:
     assert Patch("a") != Patch("b")
     assert Patch("a").opts(name="n").options.name == "n"
+
+
+def test_what_is_recorded_after_its_branch_was_cut_off_holds_for_the_next_segment_too() -> None:
+    def changed() -> Flow[None]:
+        if (yield from Patch("c1")):
+            yield Sleep(60)
+
+    def handler(ctx: Context) -> Flow[None]:
+        for page in range(ctx.checkpoint_cursor or 0, 2):
+            yield from Race(a=Step(work, "a"), b=changed())
+            yield Checkpoint(page + 1)
+
+    bench = Bench(definition=workflow(handler), input="{}", hold=lambda leaf: leaf.command.kind == "patch")
+    bench.go()
+    won = bench.execution.settle("race/a/work", Returned("a"))
+    assert won is not None
+    bench.go([bench._commit(won), bench._commit(bench.held.pop("race/b/patch:c1"))])  # noqa: SLF001 - one commit
+    asked = [leaf.key for leaf in bench.execution.outstanding()]
+    execution, _ = replayed(bench)
+    assert asked == [leaf.key for leaf in execution.outstanding()] == ["race/a/work", "race/b/sleep"]
+    bench.execution.close()
