@@ -88,7 +88,7 @@ def as_events(on: str | On | Iterable[str | On] | None) -> tuple[On, ...]:
     """One event trigger, several or none, as a tuple; a plain string is the short form."""
     if on is None:
         return ()
-    given = (on,) if isinstance(on, str | On) else tuple(on)
+    given = tuple(on) if isinstance(on, Iterable) and not isinstance(on, str) else (on,)
     for each in given:
         if not isinstance(each, str | On):
             raise DefinitionError(f"on= takes the name of an event, an On, or several of them, not {each!r}")

@@ -55,13 +55,13 @@ def decode_input(
 
 def triggered_input(payload: str) -> str:
     """The input of a run that an event starts: an object is bound by parameter name, anything else is the argument."""
-    return payload if payload.startswith("{") else f"[[{payload}],{{}}]"
+    return f"[[],{payload}]" if payload.startswith("{") else f"[[{payload}],{{}}]"
 
 
 def triggering_payload(input: str) -> Any:
     """The payload that `triggered_input` was given. Raises CodecError."""
-    found = codec.decode(input, what="the payload of the event")
-    return found[0][0] if isinstance(found, list) else found
+    args, kwargs = codec.decode(input, what="the payload of the event")
+    return args[0] if args else kwargs
 
 
 def open_handler(

@@ -217,7 +217,8 @@ BEGIN
     END IF;
     PERFORM {schema}.emit_events(json_build_array(json_build_object(
         'event_id', made, 'name', $1, 'payload', stored, 'correlation', $3,
-        'input', CASE WHEN json_typeof($2) = 'object' THEN stored ELSE '[[' || stored || '],{}]' END
+        'input', CASE WHEN json_typeof($2) = 'object' THEN '[[],' || stored || ']'
+            ELSE '[[' || stored || '],{}]' END
     )), NULL);
     RETURN made::text;
 END
