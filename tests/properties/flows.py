@@ -9,6 +9,7 @@ from flowgen import (
     Cancelled,
     Checkpoint,
     Context,
+    Emit,
     Flow,
     Gather,
     Invoke,
@@ -25,6 +26,7 @@ from flowgen import (
     Step,
     Transaction,
     Wait,
+    WaitEvent,
     WaitSignal,
 )
 from flowgen.core.definitions import DefinitionOptions, Task, Workflow
@@ -49,7 +51,7 @@ def save(connection: Any, place: int) -> str:
     raise NotImplementedError
 
 
-OUTCOMES = {save: lambda place: f"saved {place}"}
+OUTCOMES: dict[Any, Any] = {save: lambda place: f"saved {place}", "paid": {"id": 7}}
 
 
 def slow() -> Flow[str]:
@@ -210,6 +212,35 @@ def of_cut_starts(ctx: Context) -> Flow[str]:
     return (yield from of_cut_sends(ctx, starts=True))
 
 
+def of_events() -> Flow[list[Any]]:
+    """A run is told of its own events and of others', in a race and beside each other."""
+    found: list[Any] = []
+    yield Emit("mine", {"n": 1})
+    for _ in range(2):
+        won = yield from Race(event=WaitEvent("paid", {"id": 7}), time=Sleep(3))
+        found.append(won.tag)
+    pair = yield from Gather(WaitEvent("mine", {"n": {"gt": 0}}), WaitEvent("mine"), Step(charge, 6))
+    try:
+        yield WaitEvent("mine", timeout=2)
+    except OutcomeError as error:
+        found.append(type(error).__name__)
+    return [*found, *pair]
+
+
+def of_many_events(ctx: Context) -> Flow[list[int]]:
+    """A loop is given each event once, whatever its segments and its workers come to."""
+    for n in range(4):
+        yield Emit("n", n)
+    heard: list[int] = ctx.accumulated_results or []
+    while len(heard) < 4:
+        heard = [*heard, (yield from WaitEvent("n"))]
+        if len(heard) != 2:
+            yield Checkpoint(len(heard), None, heard)
+    if heard != [0, 1, 2, 3]:
+        raise AssertionError(heard)
+    return heard
+
+
 def flow(fn: Any, **options: Any) -> Workflow[..., Any, Any]:
     return Workflow(fn, None, DefinitionOptions(**{"retry": Retry(1), **options}))
 
@@ -255,6 +286,8 @@ FLOWS = [
     flow(of_failures),
     flow(of_losers),
     flow(of_detached),
+    flow(of_events),
+    flow(of_many_events),
     flow(of_clean_ups),
     flow(of_pages),
     flow(of_signals),

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from flowgen.core.commands import (
     Checkpoint,
     Choose,
+    Emit,
     Flow,
     Gather,
     Graph,
@@ -38,6 +39,7 @@ from flowgen.core.commands import (
     Unschedule,
     Uuid,
     Wait,
+    WaitEvent,
     WaitSignal,
 )
 from flowgen.core.context import Context, current
@@ -95,6 +97,13 @@ def named(command: Any, node: Node) -> Any:
     return command if node.get("name") is None else command.opts(name=node["name"])
 
 
+def of_events(node: Node, label: str) -> Any:
+    if node["do"] == "emit":
+        return Emit("e", {"n": label})
+    where = {"n": {"exists": True}} if node["some"] else None
+    return named(WaitEvent("e", where, timeout=node["timeout"]), node)
+
+
 def command_of(node: Node, page: int) -> Any:
     """The command of a node that is one."""
     label = f"{node.get('label', '')}{page}"
@@ -135,6 +144,8 @@ def command_of(node: Node, page: int) -> Any:
 
 def message_of(node: Node, payload: str) -> Any:
     """The run sends to itself, and reads what it has sent."""
+    if node["do"] in ("emit", "event"):
+        return of_events(node, payload)
     if node["do"] == "tell":
         return Signal(current().run_id, node["label"], payload)
     assert node["do"] == "hear", node
@@ -189,7 +200,7 @@ def shown_graph(done: GraphResult) -> list[Any]:
 
 
 FACTS = ["now", "uuid", "random", "commit", "schedule", "unschedule", "progress", "deadline"]
-SIMPLE = {"step", "save", "sleep", "invoke", "tell", "hear", *FACTS}
+SIMPLE = {"step", "save", "sleep", "invoke", "emit", "event", "tell", "hear", *FACTS}
 
 
 def around(node: Node, inside: Any) -> Any:
@@ -422,6 +433,10 @@ simple = st.one_of(
     st.fixed_dictionaries({"do": st.just("tell"), "label": st.sampled_from("xy")}),
     st.fixed_dictionaries(
         {"do": st.just("hear"), "label": st.sampled_from("xy"), "timeout": st.sampled_from([1, 9]), "name": names("h")}
+    ),
+    st.just({"do": "emit"}),
+    st.fixed_dictionaries(
+        {"do": st.just("event"), "some": st.booleans(), "timeout": st.sampled_from([2, 40]), "name": names("e")}
     ),
 )
 leaves = st.one_of(

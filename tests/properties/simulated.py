@@ -57,7 +57,7 @@ CHILD: Task[Any, Any, Any] = Task(child, None, ONCE)
 def is_steady(program: Program) -> bool:
     """Whether nothing in it depends on time, on chance, or on what comes first."""
     return not any(
-        node.get("do") in ("now", "uuid", "random", "gather", "map", "race", "graph")
+        node.get("do") in ("now", "uuid", "random", "gather", "map", "race", "graph", "emit", "event")
         or node.get("once")
         or node.get("timeout")
         for node in walk(program)

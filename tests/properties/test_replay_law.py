@@ -70,6 +70,8 @@ def run(program: Program, seed: int, attempts: int, cancels: bool, crashes: bool
             choices += [world.settle] * 4
         if world.children:
             choices += [world.child_ends] * 2
+        if world.waits:
+            choices += [world.event_comes] * 2
         if cancels and turn > 5 and random.random() < 0.05:
             choices = [world.cancel]
         if crashes and random.random() < 0.05 and not world.flying:

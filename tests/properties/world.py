@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from random import Random
 from typing import Any
@@ -14,11 +15,22 @@ from flowgen.core import codec
 from flowgen.core.branches import Phase
 from flowgen.core.commands import Choose
 from flowgen.core.context import RunFacts
-from flowgen.core.decision import Decision, Failed, FunctionCall, Raised, Restarted, Result, Returned, SignalRequest
+from flowgen.core.decision import (
+    Decision,
+    Failed,
+    FunctionCall,
+    ListenRequest,
+    Raised,
+    Restarted,
+    Result,
+    Returned,
+    SignalRequest,
+)
 from flowgen.core.definitions import Workflow
 from flowgen.core.entries import Entry, EntryKind, Message, MessageKind
 from flowgen.core.history import History
 from flowgen.core.interpreter import Execution
+from flowgen.core.semantics.events import letter
 from flowgen.errors import PermanentError
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
@@ -30,6 +42,7 @@ class Pending:
 
     entry: Entry
     consumed: tuple[int, ...] = ()
+    quits: tuple[str, ...] = ()
     call: FunctionCall | None = None
 
 
@@ -48,6 +61,10 @@ class World:
         self.inbox: dict[int, Message] = {}
         self.children: dict[UUID, str] = {}
         self.letters = 0
+        self.listens: dict[str, ListenRequest] = {}
+        self.waits: dict[str, ListenRequest] = {}
+        """The waits for events, as they are registered."""
+        self.place = START
         self.finish: Any = None
         self.crashes = 0
         self.start()
@@ -90,6 +107,17 @@ class World:
             self.pending[-1].consumed = decision.consumed
         else:
             self.read.extend(decision.consumed)
+        self.listens |= {each.key: each for each in decision.listens}
+        armed = {
+            entry.key
+            for entry in self.history
+            if entry.kind == EntryKind.ARMED and (entry.index >= self.base or entry.index < self.prologue)
+        }
+        self.waits |= {each.key: each for each in decision.listens if each.key in armed}
+        if decision.quits and self.pending:
+            self.pending[-1].quits += tuple(decision.quits)
+        else:
+            self.quit(decision.quits)
         for call in decision.calls:
             assert call.key not in self.calls
             self.calls[call.key] = call
@@ -130,10 +158,14 @@ class World:
                 self.base, self.prologue = entry.index, self.live.prologue
             if entry.key in self.signals:
                 self.tell(MessageKind.SIGNAL, self.signals[entry.key].command.name, self.signals.pop(entry.key).payload)
+            if entry.kind == EntryKind.ARMED and entry.key in self.listens:
+                self.waits[entry.key] = self.listens[entry.key]
             if entry.kind == EntryKind.CHILD:
                 self.children[UUID(json.loads(entry.value or ""))] = entry.key
             if (entry.fingerprint or "").startswith("start:"):
                 self.children[UUID(json.loads(entry.value or "")["run_id"])] = entry.key
+        for each in taken:
+            self.quit(each.quits)
         return stamped
 
     def flush(self) -> None:
@@ -172,6 +204,24 @@ class World:
         self.inbox[message.id] = message
         self.live.post([message])
 
+    def quit(self, keys: Iterable[str]) -> None:
+        """The registrations of waits that are over go, and what was delivered to them."""
+        for key in keys:
+            self.waits.pop(key, None)
+            for message in [each for each in self.inbox.values() if (each.kind, each.key) == (MessageKind.EVENT, key)]:
+                del self.inbox[message.id]
+
+    def event_comes(self) -> None:
+        """The next event is told to some of those who wait."""
+        self.place += timedelta(seconds=1)
+        for key in self.random.sample(list(self.waits), self.random.randint(1, len(self.waits))):
+            wait = self.waits.pop(key)
+            self.letters += 1
+            text = letter('{"n":1}', self.place, wait.fingerprint)
+            message = Message(self.letters, MessageKind.EVENT, key, text)
+            self.inbox[message.id] = message
+            self.live.post([message])
+
     def tick(self) -> None:
         self.now += timedelta(seconds=self.random.choice([0, 0.5, 2, 30]))
 
@@ -203,6 +253,8 @@ class World:
                 what = ("call", call.attempt)
             elif leaf.phase is Phase.WAITING and leaf.command.kind in ("step", "transaction"):
                 what = ("later", leaf.due_at)
+            elif leaf.phase is Phase.COMMITTING and leaf.command.kind == "event":
+                what = ("entry",)  # what was delivered to the wait before it under the same key may answer a replay
             elif leaf.phase is Phase.COMMITTING:
                 entry = next(entry for entry in reversed(entries) if entry.key == leaf.key)
                 # What is not committed may still come out otherwise: the child's end and its timeout both wait.
