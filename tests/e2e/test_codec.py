@@ -31,6 +31,7 @@ from flowgen import (
     RunExists,
     RunFailed,
     Schedule,
+    SetProgress,
     Settings,
     Sleep,
     Start,
@@ -173,6 +174,7 @@ def story(app: App) -> flowgen.Workflow[..., Any, Any]:
     @app.workflow
     def story(ctx: Context, word: str) -> Flow[list[Any]]:
         yield Schedule(ping.call(word), "yearly", cron="0 0 1 1 *")
+        yield SetProgress({"at": word})
         saved = list(ctx.accumulated_results or [])
         if not saved:
             saved.append((yield from Step(told, word)))
@@ -240,7 +242,7 @@ def test_a_secret_stands_nowhere_in_the_database_or_the_logs(
     eventually(lambda: client.count(RunQuery(name="ping", status="completed")))
 
     seen = client.get("one")
-    assert (seen.input, seen.output, seen.progress) == ({"word": SECRET}, RESULT, {"heartbeat": SECRET})
+    assert (seen.input, seen.output, seen.progress) == ({"word": SECRET}, RESULT, {"at": SECRET})
     assert SECRET in str(client.get(bad.uuid).error)
     assert any(item.error is not None and SECRET in item.error.message for item in client.history("one"))
     [ticked] = client.list(RunQuery(name="scheduled"))
