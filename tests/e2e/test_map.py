@@ -86,12 +86,12 @@ def children(db: psycopg.Connection[Any]) -> tuple[int, int]:
 
 @pytest.mark.skipif(evicting(), reason="each wake-up would replay all that is done")
 @pytest.mark.parametrize(
-    "count", [5_000, pytest.param(100_000, marks=[pytest.mark.nightly, pytest.mark.timeout(1800)])]
+    "count", [5_000, pytest.param(100_000, marks=[pytest.mark.nightly, pytest.mark.timeout(7200)])]
 )
 def test_very_many_children_are_bounded_and_in_order_though_a_worker_is_killed(
     program: Program, flowgen_client: Client, db: psycopg.Connection[Any], count: int
 ) -> None:
-    limit = 200
+    limit = 500
     program.write(MANY)
     process = program.start()
     begin = resident(process.pid)
@@ -106,5 +106,5 @@ def test_very_many_children_are_bounded_and_in_order_though_a_worker_is_killed(
             process, killed = program.start(), True
     assert run.result(timeout=60) == [3 * n for n in range(count)]
     assert most <= limit
-    # What each item came to is kept, to send it and to know it; what made it is not.
-    assert (resident(process.pid) - begin) * 1024 < 20 * 1024 + 3 * count
+    # Its place in the history and what it came to is kept of each item; what made it is not.
+    assert (resident(process.pid) - begin) * 1024 < 20 * 1024 + 4 * count

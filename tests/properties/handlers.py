@@ -538,5 +538,5 @@ def walk(program: Program) -> Iterator[Node]:
     while stack:
         node = stack.pop()
         yield node
-        for part in ("body", "handler", "finally", "branches", "nodes"):
+        for part in ("body", "handler", "finally", "branches", "nodes", "new", "old"):
             stack.extend(node.get(part, ()))
