@@ -80,7 +80,7 @@ class Statement:
 
 @attrs.frozen
 class Begin:
-    """Open a transaction, unless the caller has one open."""
+    """Open a transaction, unless the caller has one open. The server ends one that is asked nothing for 2 s."""
 
 
 @attrs.frozen
@@ -155,12 +155,12 @@ class Schema:
         return text
 
 
+_BEGIN = b"BEGIN; SET LOCAL idle_in_transaction_session_timeout = '2s'"  # it may have been stopped with its locks
+
+
 def utc(when: datetime) -> datetime:
     """The same moment in UTC: psycopg gives it in the time zone of the connection, which no history may depend on."""
     return when if when.tzinfo is UTC else when.astimezone(UTC)
-
-
-# --- running -------------------------------------------------------------------------------------------------------
 
 
 def run(conn: psycopg.Connection[Any], op: Op[T], schema: Schema) -> T:
@@ -179,7 +179,7 @@ def run(conn: psycopg.Connection[Any], op: Op[T], schema: Schema) -> T:
                 elif isinstance(request, Begin):
                     result = []
                     if conn.info.transaction_status == TransactionStatus.IDLE:
-                        conn.execute("BEGIN")
+                        conn.execute(_BEGIN)
                         opened = True
                 elif isinstance(request, Commit):
                     result = []
@@ -230,7 +230,7 @@ async def run_async(conn: psycopg.AsyncConnection[Any], op: Op[T], schema: Schem
                 elif isinstance(request, Begin):
                     result = []
                     if conn.info.transaction_status == TransactionStatus.IDLE:
-                        await conn.execute("BEGIN")
+                        await conn.execute(_BEGIN)
                         opened = True
                 elif isinstance(request, Commit):
                     result = []

@@ -118,7 +118,8 @@ def test_of_a_token_that_two_use_at_once_one_is_told_that_it_was_used(store: Sto
     assert store.run(messages.use_token(text, "1"), first) == "used"
     with ThreadPoolExecutor(1) as pool:
         waiting = pool.submit(store.run, messages.use_token(text, "2"), second)
-        eventually(lambda: store.one("SELECT count(*) FROM pg_locks WHERE NOT granted") > 0)
+        pid = second.info.backend_pid
+        eventually(lambda: store.one("SELECT count(*) FROM pg_locks WHERE pid = %s AND NOT granted", pid) > 0)
         first.commit()
         assert waiting.result(30) == "again"
 

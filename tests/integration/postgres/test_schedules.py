@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from flowgen.core.states import Status
+from flowgen.errors import DatabaseError
 from flowgen.postgres import claims, schedules, workers
 from flowgen.postgres.offset_clock import offset_clock
 from flowgen.postgres.rows import RunAction, ScheduleChange, ScheduleRow
@@ -69,6 +70,24 @@ def test_workers_that_tick_at_once_start_each_run_once(store: Store) -> None:
     assert sum(result.moved for result in results) == 20
     assert len({run_id for result in results for run_id in result.started}) == 20
     assert store.one("SELECT count(*) FROM {schema}.run") == 20
+
+
+@pytest.mark.fault("F12")
+def test_what_a_process_that_is_stopped_in_a_tick_holds_is_free_after_two_seconds(store: Store) -> None:
+    declared(store)
+    store.advance(61)
+    stopped, other = store.connect(), store.connect()
+    (schedule,) = store.run(schedules.all_schedules())
+    given = ScheduleChange(target="job", name="tick", cron="* * * * *", next_at=schedule.next_at)
+
+    def stands_still(row: ScheduleRow, now: datetime) -> datetime:
+        store.run(schedules.declare([given]), other)  # a worker that starts meanwhile
+        return every_minute(row, now)
+
+    with pytest.raises(DatabaseError) as ended:
+        store.run(schedules.tick(stands_still), stopped)
+    assert ended.value.transient
+    assert store.run(schedules.tick(every_minute), other).moved == 1
 
 
 def test_a_tick_that_dies_before_its_commit_leaves_nothing_and_comes_again(store: Store) -> None:
