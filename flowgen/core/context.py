@@ -130,7 +130,8 @@ class Context(Generic[S]):
         """In a step: a UUID that stays the same over its attempts. In a handler: the run's."""
         if self._step is None:
             return self._facts.uuid
-        return uuid5(self._facts.uuid, self._step.key)
+        since = self._facts.since  # the same key in another pass of the run is another step
+        return uuid5(self._facts.uuid, f"{self._step.key}@{since}" if since else self._step.key)
 
     @property
     def correlation_id(self) -> str | None:

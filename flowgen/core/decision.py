@@ -22,6 +22,7 @@ __all__ = [
     "Cancelled",
     "ChildStart",
     "Completed",
+    "Continued",
     "Decision",
     "EmitRequest",
     "Failed",
@@ -182,7 +183,15 @@ class Restarted:
     """Entries were set aside: go on with a new execution over the history that is left."""
 
 
-Finish: TypeAlias = Completed | Failed | Cancelled | Parked | Restarted
+@attrs.frozen
+class Continued:
+    """The run begins anew, with nothing of its history."""
+
+    input: str
+    """JSON text."""
+
+
+Finish: TypeAlias = Completed | Failed | Cancelled | Parked | Restarted | Continued
 
 
 def more(items: Sequence[T], item: T) -> Sequence[T]:

@@ -60,6 +60,10 @@ class RunFacts:
     trigger: Trigger = CALLED
     input: Mapping[str, Any] = _NONE
     config: Mapping[str, Any] = _NONE
+    definition: Any = None
+    """Whose run it is: a `Definition`."""
+    since: int = 0
+    """Index from which on entries are of this pass, when the run went on as new."""
     services: Any = None
     schema: str = "flowgen"
     depth: int = 0

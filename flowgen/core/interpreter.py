@@ -80,7 +80,7 @@ class Execution:
         created_at: datetime | None = None,
         yielded: list[Command[Any]] | None = None,
     ) -> None:
-        """`facts.input` and `facts.config` are filled from `input` and the definition.
+        """`facts.input`, `facts.config` and `facts.definition` are filled from `input` and the definition.
 
         `created_at`, the run's, is `ctx.now` until the first outcome; without it a replay may see another time there.
         What flows yield is appended to `yielded`, unless it is a replay's.
@@ -116,9 +116,7 @@ class Execution:
     def advance(self, now: datetime, delivered: Sequence[Entry] = ()) -> Decision:
         """Take in what was committed, go on as far as is known, and say what is needed next.
 
-        Args:
-            now: the database's time, never ahead of it.
-            delivered: entries that are durable now, in index order.
+        `now` is the database's time, never ahead of it; `delivered` are entries that are durable now, in index order.
         """
         decision = Decision()
         driver = self._driver
@@ -131,6 +129,9 @@ class Execution:
             over = driver.root_end is not None or (self.deadline is not None and now >= self.deadline)
             if self.finish is None and not (over and self._finishing.close(now, self.deadline, decision)):
                 self._ask(now, decision)
+                if decision.finish is not None:
+                    self.finish = decision.finish
+                    driver.cut_all()
         except Divergence as divergence:
             self._park("diverged", divergence)
         except CodecError as error:
@@ -275,7 +276,7 @@ class Execution:
 
     def _begin(self, now: datetime) -> None:
         self._begun = True
-        self.facts.config = self.definition.options.config
+        self.facts.config, self.facts.definition = self.definition.options.config, self.definition
         if self.view.now is None:
             self.view.now = now
         try:

@@ -1,9 +1,10 @@
 """What there is to do for the agents of a worker, in one look.
 
     look() -> Op[Look]
+    sweep(limit=5000) -> Op[int]          entries of earlier passes that were deleted; 0: none was found
 
-It changes nothing and locks nothing: whoever finds something to do there does it with the statements that are for it,
-which look for themselves. The invariant: what they would find is in the look, so that nobody has to ask them in vain.
+`look` changes nothing and locks nothing: whoever finds something to do there does it with the statements that are for
+it, which look for themselves. The invariant: what they would find is in the look, so nobody has to ask them in vain.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import attrs
 
 from flowgen.postgres.database import Op, Statement
 
-__all__ = ["Look", "look"]
+__all__ = ["Look", "look", "sweep"]
 
 
 @attrs.frozen
@@ -32,6 +33,8 @@ class Look:
     """Held runs, whether or not one can be put back."""
     cascades: bool
     """Runs that ended and may have children to cancel."""
+    former: bool
+    """Entries of earlier passes of runs that went on as new."""
     events: bool
     """Events that nobody was told of, or waits that look for one."""
     next_due_at: datetime | None
@@ -44,3 +47,8 @@ def look() -> Op[Look]:
     """What there is to do."""
     rows = yield Statement("care")
     return Look(*rows[0])
+
+
+def sweep(limit: int = 5000) -> Op[int]:
+    """Delete entries of earlier passes of a run that went on as new."""
+    return (yield Statement("sweep_former", {"limit": limit}))[0][0]  # type: ignore[no-any-return]

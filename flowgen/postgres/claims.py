@@ -137,7 +137,7 @@ def _run(row: tuple[Any, ...]) -> ClaimedRun:
     (
         run_id, given_id, name, kind, queue, priority, claim, attempt, recoveries, given, correlation_id,
         parent_correlation_id, parent_id, parent_key, root_id, depth, trigger, deadline, created_at, mail, request,
-        reason, base, prologue, next_index, partial, history, inbox,
+        reason, base, prologue, next_index, partial, history, inbox, floor,
     ) = row[6:]  # fmt: skip
     unreadable: str | None = None
     entries: Sequence[Entry] | None = ()
@@ -177,6 +177,7 @@ def _run(row: tuple[Any, ...]) -> ClaimedRun:
         base=base or 0,
         prologue=prologue or 0,
         next_index=next_index or 0,
+        floor=floor or 0,
         entries=entries,
         partial=bool(partial),
         inbox=messages,

@@ -158,6 +158,7 @@ class ClaimedRun:
     next_index: int
     entries: Sequence[Entry] | None
     """In index order. None when the history is too large for the claim: read it with `entries.page`."""
+    floor: int = 0  # what is below it is of earlier passes
     partial: bool = False
     """True when `entries` holds only what is newer than the cache of the claimer had."""
     inbox: Sequence[Message] = ()
@@ -212,9 +213,9 @@ class RunAction(IntEnum):
     FAIL = 8
     CANCEL = 9
     CONTINUE = 10
-    """Continue as new: new input, base = `base`, READY, owner none."""
+    """Continue as new: new input, nothing below `base` is read any more, READY, owner none."""
     SET = 11
-    """Stay the owner; set what is given of `progress`, `lasts` and `reports`, as every other update does too."""
+    """Stay the owner; set what is given of `progress`, `lasts` and `reports`, as every update does."""
 
 
 NO_DEADLINE = timedelta(microseconds=-1)
@@ -240,7 +241,7 @@ class RunUpdate:
     input: str | None = None
     progress: str | None = None
     reports: str | None = None
-    """JSON object: what the functions in flight said last of their progress, by the key of their step."""
+    """JSON object: what the functions in flight said last, by the key of their step."""
     lasts: timedelta | None = None
     """A new deadline, counted from this commit, or `NO_DEADLINE`."""
     notify_parent: UUID | None = None
@@ -248,8 +249,7 @@ class RunUpdate:
     parent_key: str | None = None
     urgent: bool = False
     """Wake the parent whatever it waits for (a failure)."""
-    unwinding: bool = False
-    """The request to cancel is in the history already: a hang-up is not kept awake by it."""
+    unwinding: bool = False  # the request to cancel is in the history already: it keeps no hang-up awake
     undoing: bool = False
     """What the run did is being undone: its deadline wakes it no more."""
 

@@ -23,6 +23,7 @@ from flowgen.core.decision import (
     Cancelled,
     ChildStart,
     Completed,
+    Continued,
     Decision,
     Failed,
     Finish,
@@ -236,7 +237,14 @@ class Bench:
         return next((leaf for leaf in self.execution.outstanding() if leaf.key == key), None)
 
     def _finished(self, finish: Finish) -> None:
-        if isinstance(finish, Restarted):
+        if isinstance(finish, Continued):
+            self.items.clear()
+            self.input, self._base, self._prologue, self.attempt = finish.input, 0, 0, 1
+            self._created_at = self.now
+            self._inbox = {number: each for number, each in self._inbox.items() if each.kind != MessageKind.CHILD}
+            self.restart()
+            self.go()
+        elif isinstance(finish, Restarted):
             self.restart()
             self.go()
         elif isinstance(finish, Failed) and finish.retry_after is not None:

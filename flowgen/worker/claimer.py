@@ -280,7 +280,7 @@ class Claimer:
             return run
         entries: list[Entry] = []
         while True:
-            after = entries[-1].index if entries else -1
+            after = entries[-1].index if entries else run.floor - 1
             try:
                 page = await self._link.call(
                     entries_room.page(run.run_id, base=run.base, prologue=run.prologue, after=after)

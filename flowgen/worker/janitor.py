@@ -77,6 +77,8 @@ class Janitor:
             self._claimer.poke()
         if seen.ready:
             await self._link.call(claims.hold())
+        if seen.former:
+            await self._link.call(care.sweep())
         if seen.cascades:
             await self._link.call(claims.cancel_children())
 

@@ -148,6 +148,8 @@ class LiveRun:
             self.next_index += 1
         self.sending = True
         told, self.told = self.told, 0
+        if update is not None and update.action == RunAction.CONTINUE:
+            update = attrs.evolve(update, base=self.next_index)
         if self.said is not None:
             update = saying.take(self, update)
         beside = self.children or self.schedules or self.consumed or self.effects

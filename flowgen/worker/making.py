@@ -89,6 +89,7 @@ class Maker:
             schema=self._settings.schema,
             depth=claimed.depth,
             lineage=_lineage(claimed),
+            since=claimed.floor,
             max_payload=self._settings.max_payload,
             discreet=self._seal is not None,
             secret=self._secret,

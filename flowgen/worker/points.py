@@ -40,7 +40,7 @@ def _held(part: Part) -> Iterator[str]:
         yield "invoke"
     if part.schedules:
         yield "schedule"
-    if part.update is not None and part.update.action in _ENDS:
+    if part.update is not None and part.update.action in _ENDS | {RunAction.CONTINUE}:
         yield "complete"
         if part.update.notify_parent is not None:
             yield "child"

@@ -129,6 +129,7 @@ def _failed(entry: Entry, refused: CodecError) -> Entry:
 
 def _update(seal: Seal, update: RunUpdate) -> RunUpdate:
     output, error, progress, reports = update.output, update.error, update.progress, update.reports
+    given = None if update.input is None else seal.closed(update.input, "the input of the next pass")
     if output is not None:
         output = seal.closed(output, "the result")
     if error is not None and update.action == RunAction.PARK:
@@ -144,6 +145,6 @@ def _update(seal: Seal, update: RunUpdate) -> RunUpdate:
         except CodecError as refused:
             _log.warning("run %s: %s", update.run_id, refused)
             progress = reports = None
-    if output is error is progress is reports is None:
+    if output is error is progress is reports is given is None:
         return update
-    return attrs.evolve(update, output=output, error=error, progress=progress, reports=reports)
+    return attrs.evolve(update, output=output, error=error, progress=progress, reports=reports, input=given)

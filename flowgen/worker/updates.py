@@ -6,7 +6,7 @@ from typing import Any
 from uuid import UUID
 
 from flowgen.core import codec
-from flowgen.core.decision import Cancelled, Completed, Failed, Finish, Parked, Restarted, Waits
+from flowgen.core.decision import Cancelled, Completed, Continued, Failed, Finish, Parked, Restarted, Waits
 from flowgen.core.endings import cancellation_to_json
 from flowgen.core.failures import failure_to_json
 from flowgen.core.settings import Settings
@@ -73,6 +73,8 @@ def ending(run: LiveRun, finish: Finish) -> RunUpdate:
             return end(run, RunAction.CANCEL, None, cancellation_to_json(finish))
         case Parked(reason, detail):
             return update(run, RunAction.PARK, error=codec.encode({"reason": reason, "detail": detail}))
+        case Continued(input):
+            return update(run, RunAction.CONTINUE, input=input)
         case Restarted():
             return update(run, RunAction.RELEASE)
 

@@ -54,6 +54,9 @@ TABLE event_wait
     shape text NOT NULL
     filter jsonb
 
+TABLE former
+    run_id uuid NOT NULL
+
 TABLE inbox
     run_id uuid NOT NULL
     id bigint NOT NULL IDENTITY
@@ -88,6 +91,8 @@ TABLE run
     attempt integer NOT NULL DEFAULT 1
     recovered_index integer
     stalls smallint
+    floor integer
+    continued_at timestamp with time zone
     base integer
     prologue integer
     request smallint
@@ -169,6 +174,7 @@ CONSTRAINT entry_pkey ON entry: PRIMARY KEY (run_id, index)
 CONSTRAINT event_pkey ON event: PRIMARY KEY (event_id)
 CONSTRAINT event_trigger_pkey ON event_trigger: PRIMARY KEY (target, number)
 CONSTRAINT event_wait_pkey ON event_wait: PRIMARY KEY (run_id, key)
+CONSTRAINT former_pkey ON former: PRIMARY KEY (run_id)
 CONSTRAINT inbox_pkey ON inbox: PRIMARY KEY (run_id, id)
 CONSTRAINT migration_pkey ON migration: PRIMARY KEY (version)
 CONSTRAINT queue_pkey ON queue: PRIMARY KEY (name)
@@ -194,6 +200,7 @@ CREATE UNIQUE INDEX event_trigger_pkey ON event_trigger USING btree (target, num
 CREATE INDEX event_wait_fresh ON event_wait USING btree (run_id, key) WHERE fresh
 CREATE INDEX event_wait_name ON event_wait USING btree (name, shape, probe)
 CREATE UNIQUE INDEX event_wait_pkey ON event_wait USING btree (run_id, key)
+CREATE UNIQUE INDEX former_pkey ON former USING btree (run_id)
 CREATE UNIQUE INDEX inbox_pkey ON inbox USING btree (run_id, id)
 CREATE UNIQUE INDEX migration_pkey ON migration USING btree (version)
 CREATE UNIQUE INDEX queue_pkey ON queue USING btree (name)
@@ -226,7 +233,7 @@ FUNCTION cancel_some(p_runs uuid[], p_reason text)
     v search_path=pg_catalog, pg_temp, plan_cache_mode=force_generic_plan, enable_seqscan=off, enable_hashjoin=off, enable_mergejoin=off, jit=off
 
 FUNCTION care()
-    RETURNS TABLE(at timestamp with time zone, lost boolean, ready boolean, suspect boolean, held boolean, cascades boolean, events boolean, next_due_at timestamp with time zone, next_tick_at timestamp with time zone)
+    RETURNS TABLE(at timestamp with time zone, lost boolean, ready boolean, suspect boolean, held boolean, cascades boolean, former boolean, events boolean, next_due_at timestamp with time zone, next_tick_at timestamp with time zone)
     s search_path=pg_catalog, pg_temp, plan_cache_mode=force_generic_plan, enable_seqscan=off, enable_hashjoin=off, enable_mergejoin=off, jit=off
 
 FUNCTION carry_out(p_effects json, p_refused uuid[])
@@ -238,7 +245,7 @@ FUNCTION change_schedules(p_schedules text, p_refused uuid[])
     v search_path=pg_catalog, pg_temp
 
 FUNCTION claim(p_session uuid, p_epoch integer, p_queues text[], p_limit integer, p_suspect boolean, p_bare boolean, p_have jsonb, p_run_bytes bigint, p_batch_bytes bigint, p_since timestamp with time zone)
-    RETURNS TABLE(fenced boolean, busy boolean, at timestamp with time zone, next_due_at timestamp with time zone, suspects integer, since timestamp with time zone, run_id uuid, id text, name text, kind text, queue text, priority integer, claim integer, attempt integer, recoveries integer, input text, correlation_id text, parent_correlation_id text, parent_id uuid, parent_key text, root_id uuid, depth integer, trigger text, deadline timestamp with time zone, created_at timestamp with time zone, mail integer, request integer, reason text, base integer, prologue integer, next_index integer, partial boolean, history text, inbox text)
+    RETURNS TABLE(fenced boolean, busy boolean, at timestamp with time zone, next_due_at timestamp with time zone, suspects integer, since timestamp with time zone, run_id uuid, id text, name text, kind text, queue text, priority integer, claim integer, attempt integer, recoveries integer, input text, correlation_id text, parent_correlation_id text, parent_id uuid, parent_key text, root_id uuid, depth integer, trigger text, deadline timestamp with time zone, created_at timestamp with time zone, mail integer, request integer, reason text, base integer, prologue integer, next_index integer, partial boolean, history text, inbox text, floor integer)
     v search_path=pg_catalog, pg_temp, plan_cache_mode=force_generic_plan, lock_timeout=500ms, enable_seqscan=off, enable_hashjoin=off, enable_mergejoin=off, jit=off
 
 FUNCTION clock()
@@ -305,6 +312,10 @@ FUNCTION flush_entries(p_session uuid, p_epoch integer, e_run uuid[], e_index in
     RETURNS TABLE(fenced boolean, at timestamp with time zone, due_run uuid[], due_index integer[], due timestamp with time zone[])
     v search_path=pg_catalog, pg_temp, plan_cache_mode=force_generic_plan, enable_seqscan=off, enable_hashjoin=off, enable_mergejoin=off, jit=off
 
+FUNCTION forget_passes(p_runs uuid[], p_limit integer)
+    RETURNS void
+    v search_path=pg_catalog, pg_temp, plan_cache_mode=force_generic_plan, enable_seqscan=off, enable_hashjoin=off, enable_mergejoin=off, jit=off
+
 FUNCTION hold(p_limit integer)
     RETURNS integer
     v search_path=pg_catalog, pg_temp, plan_cache_mode=force_generic_plan, enable_seqscan=off, enable_hashjoin=off, enable_mergejoin=off, jit=off
@@ -359,6 +370,10 @@ FUNCTION start(name text, input json, id text, queue text, priority integer, del
 
 FUNCTION sweep_events(p_keep interval, p_after uuid, p_limit integer)
     RETURNS TABLE(events integer, after uuid)
+    v search_path=pg_catalog, pg_temp, plan_cache_mode=force_generic_plan, enable_seqscan=off, enable_hashjoin=off, enable_mergejoin=off, jit=off
+
+FUNCTION sweep_former(p_limit integer)
+    RETURNS integer
     v search_path=pg_catalog, pg_temp, plan_cache_mode=force_generic_plan, enable_seqscan=off, enable_hashjoin=off, enable_mergejoin=off, jit=off
 
 FUNCTION system_identifier()

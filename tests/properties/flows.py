@@ -9,17 +9,21 @@ from flowgen import (
     Cancelled,
     Checkpoint,
     Context,
+    ContinueAsNew,
     Emit,
     Flow,
     Gather,
     Invoke,
     Now,
     OutcomeError,
+    Patch,
     PermanentError,
     Race,
     Retry,
     Saga,
     Scope,
+    SetDeadline,
+    SetProgress,
     Signal,
     Sleep,
     Start,
@@ -241,6 +245,19 @@ def of_many_events(ctx: Context) -> Flow[list[int]]:
     return heard
 
 
+def of_passes(n: int = 1) -> Flow[Any]:
+    """The run goes on as new."""
+    first = yield from Step(charge, n)
+    yield SetProgress(n)
+    yield SetDeadline("3000d")
+    new = yield from Patch("way")
+    yield Start(QUICK, n)
+    yield Race(a=Step(charge, n + 10), b=Sleep(3))
+    if n < 3:
+        return (yield from ContinueAsNew(n + 1))
+    return f"{first} {new} {(yield from Invoke(QUICK, n))}"
+
+
 def flow(fn: Any, **options: Any) -> Workflow[..., Any, Any]:
     return Workflow(fn, None, DefinitionOptions(**{"retry": Retry(1), **options}))
 
@@ -294,6 +311,7 @@ FLOWS = [
     flow(of_lost_waits),
     flow(of_cut_sends),
     flow(of_cut_starts),
+    flow(of_passes),
     flow(of_retries, retry=Retry(3, initial=2)),
     flow(of_timeouts, deadline=timedelta(seconds=4)),
     flow(of_sagas, retry=Retry(2, initial=2)),

@@ -17,7 +17,7 @@ from flowgen.core.commands.composites import Gather, Saga, Scope
 from flowgen.core.commands.events import Emit, WaitEvent
 from flowgen.core.commands.facts import Now, Random, Uuid
 from flowgen.core.commands.fanout import Map, Race, Winner
-from flowgen.core.commands.going import SetDeadline, SetProgress
+from flowgen.core.commands.going import ContinueAsNew, SetDeadline, SetProgress
 from flowgen.core.commands.graphs import Choose, Graph, GraphResult, Skip
 from flowgen.core.commands.schedules import Schedule, Unschedule
 from flowgen.core.commands.signals import Signal, WaitSignal
@@ -31,6 +31,7 @@ __all__ = [
     "Choose",
     "Command",
     "CompletionToken",
+    "ContinueAsNew",
     "Emit",
     "Flow",
     "Gather",
@@ -91,5 +92,6 @@ AnyCommand: TypeAlias = (
     | Patch
     | SetProgress
     | SetDeadline
+    | ContinueAsNew
 )
 """Every command that there is: a `match` over it ends in `assert_never`."""

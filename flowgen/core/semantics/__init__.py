@@ -18,6 +18,7 @@ from flowgen.core.commands import (
     Checkpoint,
     Command,
     CompletionToken,
+    ContinueAsNew,
     Emit,
     Gather,
     Graph,
@@ -97,7 +98,7 @@ def ask(leaf: Leaf, asking: Asking) -> None:
             recorded.ask(leaf, command, asking)
         case Skip():
             graphs.ask_skip(leaf, command, asking)
-        case SetProgress() | SetDeadline():
+        case SetProgress() | SetDeadline() | ContinueAsNew():
             going.ask(leaf, command, asking)
         case Gather() | Map() | Race() | Graph() | Saga() | Scope():
             raise AssertionError(f"{command.kind} is made from branches")
@@ -135,6 +136,8 @@ def prepare(
             text = events.prepare(command)
         case SetProgress():
             text = going.prepare(command)
+        case ContinueAsNew():
+            text = going.prepare_input(command, facts, in_branch=in_branch, cancelled=cancelled)
         case _:
             raise DefinitionError(f"{command!r} is a command of your own: flowgen knows what its own commands mean")
     if text is not None:
@@ -168,6 +171,8 @@ def answer(leaf: Leaf, entry: Entry) -> Ended:
             return recorded.answer_patch(leaf, entry)
         case Gather() | Map() | Race() | Graph() | Saga() | Scope():
             raise AssertionError(f"{command.kind} has no outcome of its own")
+        case ContinueAsNew():
+            raise AssertionError("the handler that yields it is sent nothing")
         case _:
             assert_never(command)
 

@@ -41,6 +41,8 @@ CREATE TABLE {schema}.run (
     attempt integer NOT NULL DEFAULT 1,
     recovered_index integer,             -- the highest entry at the last lost lease
     stalls smallint,                     -- lost leases since then that were not counted, as the process was held up
+    floor integer,                       -- entries below it are of earlier passes (ContinueAsNew): nobody reads them
+    continued_at timestamptz,            -- when the last pass began
     base integer,                        -- index of the checkpoint that opened the segment
     prologue integer,                    -- entries below it are the prologue
     request smallint,                    -- NULL: none; 1 cancel, 2 pause

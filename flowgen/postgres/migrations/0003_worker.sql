@@ -194,15 +194,17 @@ BEGIN
             wake_at_mail = CASE WHEN u.verb = 2 THEN nullif(u.wake, 0) END,
             attempt = CASE u.verb WHEN 4 THEN r.attempt + 1 WHEN 10 THEN 1 ELSE r.attempt END,
             recoveries = CASE WHEN u.verb IN (1, 2, 4, 10) THEN 0 ELSE r.recoveries END,
-            base = coalesce(u.base, r.base),
-            prologue = CASE WHEN u.verb = 10 THEN coalesce(u.prologue, 0) ELSE coalesce(u.prologue, r.prologue) END,
+            floor = CASE WHEN u.verb = 10 THEN u.base ELSE r.floor END,
+            continued_at = CASE WHEN u.verb = 10 THEN at ELSE r.continued_at END,
+            base = CASE WHEN u.verb <> 10 THEN coalesce(u.base, r.base) END,
+            prologue = CASE WHEN u.verb <> 10 THEN coalesce(u.prologue, r.prologue) END,
             request = CASE
                 WHEN u.verb IN (7, 8, 9) OR (u.verb = 5 AND r.request = 2) THEN NULL ELSE r.request END,
             cascade = CASE WHEN u.verb IN (8, 9) THEN (
                 SELECT true FROM {schema}.run c WHERE c.parent_id = r.run_id AND c.status < 7 AND NOT c.detached LIMIT 1
             ) END,
             output = CASE WHEN u.verb = 7 THEN u.output::json ELSE r.output END,
-            error = CASE WHEN u.verb = 7 THEN NULL ELSE coalesce(u.error::json, r.error) END,
+            error = CASE WHEN u.verb IN (7, 10) THEN NULL ELSE coalesce(u.error::json, r.error) END,
             progress = coalesce(u.progress::json, r.progress),
             progress_at = CASE WHEN u.progress IS NULL AND u.reports IS NULL THEN r.progress_at ELSE at END,
             reports = CASE WHEN u.verb IN (1, 11) THEN coalesce(u.reports::json, r.reports) END,
@@ -306,6 +308,13 @@ BEGIN
             WHERE coalesce(e.due, at + e.delay) IS NOT NULL
                 AND (refused IS NULL OR refused[width_bucket(e.run, refused)] IS DISTINCT FROM e.run);
         END IF;
+    END IF;
+
+    IF 10 = ANY (r_action) THEN
+        PERFORM {schema}.forget_passes(ARRAY(
+            SELECT u.run FROM unnest(r_run, r_action) AS u(run, action)
+            WHERE u.action = 10 AND landed[width_bucket(u.run, landed)] = u.run
+        ), 200);
     END IF;
 
     IF cardinality(c_run) > 0 THEN

@@ -21,7 +21,7 @@ CREATE FUNCTION {schema}.claim(
     recoveries integer, input text, correlation_id text, parent_correlation_id text, parent_id uuid, parent_key text,
     root_id uuid, depth integer, trigger text, deadline timestamptz, created_at timestamptz, mail integer,
     request integer, reason text, base integer, prologue integer, next_index integer, partial boolean,
-    history text, inbox text
+    history text, inbox text, floor integer
 )
 LANGUAGE plpgsql VOLATILE
 SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_generic_plan SET lock_timeout = '500ms'
@@ -140,7 +140,7 @@ BEGIN
         RETURN;
     END IF;
     IF known THEN
-        SELECT array_agg(r.last + 1 ORDER BY r.place),
+        SELECT array_agg(greatest(r.last + 1, r.floor) ORDER BY r.place),
             array_agg(nullif(r.known IS NOT NULL AND r.bytes <= p_run_bytes AND r.running <= p_batch_bytes, false)
                 ORDER BY r.place),
             array_agg(CASE WHEN r.last IS NULL THEN NULL
@@ -150,7 +150,7 @@ BEGIN
                         (date_part('epoch', e.recorded_at) * 1000000)::bigint)), '[]')::text
                     FROM (
                         SELECT e.* FROM {schema}.entry e
-                        WHERE e.run_id = r.run_id AND e.index > coalesce(r.known, -1)
+                        WHERE e.run_id = r.run_id AND e.index > coalesce(r.known, r.floor - 1, -1)
                             AND (e.index < coalesce(r.prologue, 0) OR e.index >= coalesce(r.base, 0) OR e.named)
                         ORDER BY e.index
                     ) e
@@ -164,14 +164,14 @@ BEGIN
         FROM (
             SELECT s.*, sum(CASE WHEN s.bytes <= p_run_bytes THEN s.bytes END) OVER (ORDER BY s.place) AS running
             FROM (
-                SELECT g.place, r.run_id, r.seen, r.base, r.prologue, k.known,
+                SELECT g.place, r.run_id, r.seen, r.base, r.prologue, r.floor, k.known,
                     CASE WHEN r.claim > 1 THEN
                         (SELECT e.index FROM {schema}.entry e WHERE e.run_id = r.run_id ORDER BY e.index DESC LIMIT 1)
                     END AS last,
                     CASE WHEN r.claim > 1 AND NOT p_bare THEN (
                         SELECT coalesce(sum(200 + length(e.key) + coalesce(octet_length(e.value), 0)), 0)
                         FROM {schema}.entry e
-                        WHERE e.run_id = r.run_id AND e.index > coalesce(k.known, -1)
+                        WHERE e.run_id = r.run_id AND e.index > coalesce(k.known, r.floor - 1, -1)
                             AND (e.index < coalesce(r.prologue, 0) OR e.index >= coalesce(r.base, 0) OR e.named)
                     ) END AS bytes
                 FROM unnest(got) WITH ORDINALITY AS g(run_id, place)
@@ -188,8 +188,8 @@ BEGIN
     SELECT NULL::boolean, NULL::boolean, NULL::timestamptz, NULL::timestamptz, NULL::integer, NULL::timestamptz,
         r.run_id, r.id, r.name, r.kind, r.queue, nullif(r.priority, 0), r.claim, nullif(r.attempt, 1),
         nullif(r.recoveries, 0)::integer, r.input::text, r.correlation_id, r.parent_correlation_id, r.parent_id,
-        r.parent_key, r.root_id, nullif(r.depth, 0)::integer, r.trigger::text, r.deadline, r.created_at,
-        nullif(r.seen, 0), r.request::integer, r.reason, r.base, r.prologue, g.next, g.partial, g.history, g.inbox
+        r.parent_key, r.root_id, nullif(r.depth, 0)::integer, r.trigger::text, r.deadline, coalesce(r.continued_at, r.created_at),
+        nullif(r.seen, 0), r.request::integer, r.reason, r.base, r.prologue, g.next, g.partial, g.history, g.inbox, r.floor
     FROM unnest(got, h_next, h_partial, h_history, h_inbox) WITH ORDINALITY
         AS g(run_id, next, partial, history, inbox, place)
     JOIN {schema}.run r ON r.run_id = ANY (ARRAY[g.run_id])

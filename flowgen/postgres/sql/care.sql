@@ -1,3 +1,3 @@
 -- What the agents of a worker would find to do.
 -- Locks: none. Index: run_ready, run_suspect, run_held, run_cascade, run_future, schedule_due, event_new, event_wait_fresh.
-SELECT at, lost, ready, suspect, held, cascades, events, next_due_at, next_tick_at FROM {schema}.care()
+SELECT at, lost, ready, suspect, held, cascades, former, events, next_due_at, next_tick_at FROM {schema}.care()

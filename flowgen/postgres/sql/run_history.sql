@@ -4,6 +4,6 @@
 SELECT coalesce(r.base, 0), coalesce(r.prologue, 0), e.index, e.kind, e.key, e.fingerprint, e.status, e.attempt, e.value,
     e.due_at, e.named, e.recorded_at
 FROM {schema}.run r
-LEFT JOIN {schema}.entry e ON e.run_id = r.run_id
+LEFT JOIN {schema}.entry e ON e.run_id = r.run_id AND e.index >= coalesce(r.floor, 0)
 WHERE r.run_id = %(run_id)s::uuid
 ORDER BY e.index

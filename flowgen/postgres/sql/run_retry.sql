@@ -9,14 +9,14 @@ WITH retried AS (
         deadline = CASE WHEN r.deadline > c.now THEN r.deadline END
     FROM (SELECT {schema}.clock() AS now) c
     WHERE r.run_id = %(run_id)s::uuid AND r.status = 8
-    RETURNING r.run_id, c.now
+    RETURNING r.run_id, c.now, r.floor
 ), told AS (
     INSERT INTO {schema}.inbox (run_id, created_at, kind, key, payload)
     SELECT run_id, now, 5, '', %(payload)s::text FROM retried
 ), made AS (
     SELECT DISTINCT e.run_id, d.now, e.key,
         CASE e.kind WHEN 5 THEN pg_catalog.btrim(e.value, '"') ELSE e.value::json ->> 'run_id' END::uuid AS child
-    FROM retried d JOIN {schema}.entry e ON e.run_id = d.run_id
+    FROM retried d JOIN {schema}.entry e ON e.run_id = d.run_id AND e.index >= coalesce(d.floor, 0)
     WHERE e.kind = 5 AND NOT EXISTS (
             SELECT FROM {schema}.entry o WHERE o.run_id = e.run_id AND o.key = e.key AND o.kind = 1 AND o.index > e.index
         ) OR e.kind = 1 AND e.status = 1 AND pg_catalog.starts_with(e.fingerprint, 'start:')

@@ -60,7 +60,11 @@ def check_memo(world: World, row: Row) -> None:
     """I4: one outcome for each command, as it was written."""
     world.witness.check_unchanged(row)
     answered: dict[str, Entry] = {}
+    floors = row.floors[1:]
     for entry in row.entries:
+        while floors and entry.index >= floors[0]:
+            answered.clear()
+            floors.pop(0)
         if entry.kind == EntryKind.CHECKPOINT:
             answered = {key: each for key, each in answered.items() if each.named or each.index < row.prologue}
         elif entry.kind == EntryKind.SET_ASIDE:
@@ -141,11 +145,11 @@ def check_replay(world: World, row: Row) -> None:
         max_attempts=definition.options.retry.max_attempts,
         services=world.plan.services(),
     )
-    history = History.of(row.entries, base=row.base, prologue=row.prologue)
+    history = History.of(row.current, base=row.base, prologue=row.prologue)
     execution = Execution(
         definition, facts, row.new.input, history, entropy=world.entropy, created_at=row.created_at
     )  # fmt: skip
-    finish = execution.advance(row.entries[-1].recorded_at or row.created_at if row.entries else row.created_at).finish
+    finish = execution.advance(max([row.created_at, *(e.recorded_at for e in row.current if e.recorded_at)])).finish
     execution.close()
     match finish:
         case Completed(output):

@@ -102,7 +102,7 @@ class Calling:
 
     def _place(self, run: LiveRun, key: str) -> tuple[int, int]:
         row = self._world.store.runs[run.run_id]
-        return row.place_of(key, run.execution.base, run.claimed.next_index)
+        return row.place_of(key, max(run.execution.base, run.claimed.floor), run.claimed.next_index)
 
     def scripted(self, worker: Worker, running: RunningCall) -> FunctionCall:
         """The call of a Transaction, of what the test scripts for it."""

@@ -28,6 +28,8 @@ class Row:
     attempt: int = 1
     recoveries: int = 0
     recovered_index: int = -1
+    floors: list[int] = attrs.field(factory=lambda: [0])
+    """Where its passes began."""
     base: int = 0
     prologue: int = 0
     mail: int = 0
@@ -51,6 +53,16 @@ class Row:
 
     def __attrs_post_init__(self) -> None:
         self.run_id = self.new.run_id
+
+    @property
+    def floor(self) -> int:
+        """Entries below it are of earlier passes."""
+        return self.floors[-1]
+
+    @property
+    def current(self) -> list[Entry]:
+        """The entries of this pass."""
+        return [entry for entry in self.entries if entry.index >= self.floor]
 
     @property
     def last_index(self) -> int:
@@ -85,12 +97,13 @@ class Row:
 
         `base` is the segment of its worker, which may be long over; below `claimed` is what that worker has claimed.
         """
-        in_prologue = any(entry.key == key and entry.index < self.prologue for entry in self.entries)
+        in_prologue = any(entry.key == key and entry.index < self.prologue for entry in self.current)
         aside = sum(entry.kind == EntryKind.SET_ASIDE and entry.index < claimed for entry in self.entries)
         return 0 if in_prologue else base, aside
 
     def _answers(self, entry: Entry) -> bool:
-        return not self.base or entry.index >= self.base or entry.index < self.prologue
+        answers = not self.base or entry.index >= self.base or entry.index < self.prologue
+        return answers and entry.index >= self.floor
 
     def letter(self, status: Status) -> str:
         """What its parent is told of its end, in the order of parts in which the real store writes it."""
@@ -103,7 +116,7 @@ class Row:
         entries = [
             each
             for each in self.entries
-            if each.index > after and (each.index < prologue or each.index >= base or each.named)
+            if each.index > max(after, self.floor - 1) and (each.index < prologue or each.index >= base or each.named)
         ]
         return ClaimedRun(
             run_id=self.run_id,
@@ -130,7 +143,8 @@ class Row:
             reason=self.reason,
             base=base,
             prologue=prologue,
-            next_index=self.last_index + 1,
+            next_index=max(self.last_index + 1, self.floor),
+            floor=self.floor,
             entries=entries,
             partial=partial,
             inbox=list(self.inbox.values()),

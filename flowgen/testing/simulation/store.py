@@ -260,6 +260,7 @@ class Store:
         return {row.run_id: Stored(int(row.status), row.owner, row.claim, row.last_index) for row in rows}
 
     def page(self, run_id: UUID, base: int, prologue: int, after: int, limit: int, max_bytes: int) -> Sequence[Entry]:
+        after = max(after, self.runs[run_id].floor - 1)
         return [
             attrs.evolve(entry)
             for entry in self.runs[run_id].entries

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+import attrs
+
+from flowgen.core.entries import MessageKind
 from flowgen.core.states import Request, Status
 from flowgen.postgres.rows import NO_DEADLINE, RunAction, RunUpdate
 from flowgen.testing.simulation.row import Row
@@ -24,13 +27,18 @@ def apply(store: Store, row: Row, update: RunUpdate) -> None:
     """Change the row as the update says, and tell whoever is to be told."""
     action, now = update.action, store.now
     due_at = now + update.delay if update.delay is not None else update.due_at
-    if update.base is not None:
+    if action == RunAction.CONTINUE:
+        row.floors.append(update.base or 0)
+        row.base, row.prologue, row.attempt, row.created_at = 0, 0, 1, now
+        row.new = attrs.evolve(row.new, input=update.input or "{}")
+        row.inbox = {number: each for number, each in row.inbox.items() if each.kind != MessageKind.CHILD}
+    elif update.base is not None:
         row.base, row.prologue = update.base, update.prologue or 0
     row.seen = max(row.seen, update.mail_read)
     row.progress = update.progress or row.progress
     if update.lasts is not None:
         row.deadline = None if update.lasts == NO_DEADLINE else now + update.lasts
-    if action in (RunAction.HANG_UP, RunAction.CHECKPOINT, RunAction.RETRY):
+    if action in (RunAction.HANG_UP, RunAction.CHECKPOINT, RunAction.RETRY, RunAction.CONTINUE):
         row.recoveries = 0
         store.witness.progressed(row)
     status = ENDS.get(action, Status.READY)

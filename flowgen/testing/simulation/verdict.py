@@ -142,7 +142,7 @@ def _trace(world: World, row: Row) -> Trace[Any]:
         name=row.new.name,
         kind=str(row.new.kind),
         input=row.new.input,
-        items=tuple(row.entries),
+        items=tuple(row.current),
         base=row.base,
         prologue=row.prologue,
         output=row.output,

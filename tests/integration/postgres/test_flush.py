@@ -83,8 +83,10 @@ def test_each_action_leaves_the_run_where_it_says(
     assert store.row(item.run_id, "owner") == (session.id if status is Status.RUNNING else None)
     attempt, base, prologue, text = store.row(item.run_id, "attempt", "base", "prologue", "input::text")
     assert attempt == (2 if action is RunAction.RETRY else 1)
-    assert base == parts.get("base")
-    assert prologue == (0 if action is RunAction.CONTINUE else parts.get("prologue"))
+    continued = action is RunAction.CONTINUE
+    assert base == (None if continued else parts.get("base"))
+    assert prologue == parts.get("prologue")
+    assert store.row(item.run_id, "floor") == (9 if continued else None)
     assert text == parts.get("input", "{}")
 
 

@@ -17,6 +17,7 @@ from flowgen import (
     Command,
     CompletionToken,
     Context,
+    ContinueAsNew,
     Cron,
     Failure,
     Flow,
@@ -313,3 +314,14 @@ assert_type(checkout.call("o").opts(id="order", priority=4, delay="5m", tags=["a
 assert_type(refunds.call().opts(at=datetime(2030, 1, 1, tzinfo=UTC), deadline=60, correlation_id="c"), Call[float])
 assert_type(flowgen.call("checkout", order_id="o-1"), Call[Any])
 assert_type(Step(charge, "o", 5), Step[str])
+
+
+@workflow
+def endless(n: int) -> Flow[str]:
+    if n > 3:
+        return "enough"
+    return (yield from ContinueAsNew(n + 1))
+
+
+async def endless_too(n: int) -> str:
+    return await ContinueAsNew(n + 1)

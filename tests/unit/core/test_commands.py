@@ -19,6 +19,7 @@ from flowgen.core.commands import (
     Checkpoint,
     Command,
     CompletionToken,
+    ContinueAsNew,
     Emit,
     Flow,
     Gather,
@@ -126,6 +127,7 @@ EVERY: list[Command[Any]] = [
     SetProgress({"done": 3}),
     SetDeadline("1h"),
     SetDeadline(None),
+    ContinueAsNew(3, key="v"),
 ]
 IDS = [type(command).__name__ for command in EVERY]
 

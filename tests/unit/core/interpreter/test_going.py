@@ -5,12 +5,25 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Any
 
+import attrs
 import pytest
 
-from flowgen.core.commands import Flow, Gather, SetDeadline, SetProgress, Sleep, Step
-from flowgen.core.decision import Failed, NewDeadline, Progress
-from flowgen.core.entries import EntryKind
+from flowgen.core.commands import (
+    Checkpoint,
+    ContinueAsNew,
+    Flow,
+    Gather,
+    Scope,
+    SetDeadline,
+    SetProgress,
+    Sleep,
+    Step,
+)
+from flowgen.core.context import Context
+from flowgen.core.decision import Cancelled, Continued, Failed, NewDeadline, Progress, Returned
+from flowgen.core.entries import Entry, EntryKind
 from flowgen.errors import CodecError, DefinitionError
+from flowgen.testing.bench import Bench
 
 from .running import begun, gives, over, replayed, result, workflow
 
@@ -123,3 +136,94 @@ def test_of_two_at_once_the_later_yield_holds() -> None:
 def test_a_deadline_that_is_none_is_refused_where_it_is_written(bad: Any) -> None:
     with pytest.raises(DefinitionError, match="SetDeadline"):
         SetDeadline(bad)
+
+
+# ContinueAsNew
+
+
+def count(n: int, last: int = 3) -> Flow[Any]:
+    yield from Step(charge, f"pass {n}")
+    if n == last:
+        return n
+    return (yield from ContinueAsNew(n + 1, last=last))
+
+
+def test_a_pass_ends_with_the_input_of_the_next_and_records_nothing_of_it() -> None:
+    bench = begun(count, n=1)
+    decision = over(bench, items=[_given(bench, "charge")]).advance(bench.now)
+    assert decision.finish == Continued('{"n":2,"last":3}')
+    assert decision.entries == []
+    for n in (1, 2, 3):
+        assert [leaf.command for leaf in bench.execution.outstanding()] == [Step(charge, f"pass {n}")]
+        gives(bench, "charge", "x")
+    assert result(bench) == 3
+    assert [entry.index for entry in bench.items] == [1], "only the last pass is a history"
+
+
+def _given(bench: Bench, key: str) -> Entry:
+    entry = bench.execution.settle(key, Returned("x"))
+    assert entry is not None
+    bench.execution.retract(key)
+    return attrs.evolve(entry, index=1, recorded_at=bench.now)
+
+
+def test_what_the_handler_opened_is_closed_before_it_goes_on() -> None:
+    closed = []
+
+    def handler(n: int) -> Flow[Any]:
+        try:
+            if n < 3:
+                yield ContinueAsNew(n + 1)
+        finally:
+            closed.append(n)
+        return n
+
+    bench = begun(handler, n=1)
+    assert result(bench) == 3
+    assert closed == [1, 2, 3]
+
+
+@pytest.mark.parametrize(
+    ("command", "said"),
+    [
+        (lambda: ContinueAsNew(), "TypeError: ContinueAsNew() does not fit the signature of <workflow again>:"),
+        (lambda: ContinueAsNew(1, 2), "ContinueAsNew(1, 2) does not fit the signature"),
+        (lambda: ContinueAsNew(m=1), "ContinueAsNew(m=1) does not fit the signature"),
+        (lambda: ContinueAsNew(object()), "CodecError: again argument 'n'"),
+        (lambda: Gather(ContinueAsNew(1)), "DefinitionError: ContinueAsNew stands inside a branch or scope"),
+        (lambda: Scope("s", ContinueAsNew(1)), "DefinitionError: ContinueAsNew stands inside a branch or scope"),
+    ],
+)
+def test_what_cannot_go_on_is_refused_at_the_yield(command: Any, said: str) -> None:
+    def again(n: Any) -> Flow[Any]:
+        try:
+            yield command()
+        except Exception as error:
+            return [f"{type(error).__name__}: {error}", *error.__notes__]
+
+    text, note = result(begun(again, n=1))
+    assert said in text
+    assert f"yielded at {__file__}:" in note
+
+
+def test_a_run_that_is_cancelled_does_not_go_on() -> None:
+    def handler() -> Flow[Any]:
+        try:
+            yield Sleep(60)
+        finally:
+            yield ContinueAsNew()
+
+    bench = begun(handler)
+    bench.cancel("enough")
+    assert bench.finish == Cancelled("enough")
+
+
+def test_the_checkpoint_and_the_attempt_are_those_of_a_new_run() -> None:
+    def handler(ctx: Context, n: int) -> Flow[Any]:
+        seen = [ctx.has_checkpoint(), ctx.attempt, ctx.get_input("n")]
+        if n == 1:
+            yield Checkpoint(1, 1, "saved")
+            return (yield from ContinueAsNew(2))
+        return seen
+
+    assert result(begun(handler, n=1)) == [False, 1, 2]
