@@ -50,7 +50,7 @@ def test_progress_is_read_while_the_run_goes_on_and_was_committed_with_its_outco
     run = flowgen_client.start(load)
     seen = eventually(lambda: (now := run.refresh()).progress and now)
     assert seen.progress == flowgen_client.get(run.id).progress == {"page": 1, "note": "one\u2400"}
-    assert (seen.status, seen.step_progress) == (RunStatus.RUNNING, {})
+    assert (seen.status.is_final, seen.step_progress) == (False, {})
     (item,) = [each for each in flowgen_client.history(run.id) if each.name == "setprogress"]
     assert seen.progress_at == item.recorded_at, "the row and the entry are of one statement"
     assert item.value is None
