@@ -240,12 +240,12 @@ BEGIN
     IF json_array_length(listens) + json_array_length(quits) = 0 THEN
         RETURN;
     END IF;
-    PERFORM 1 FROM {schema}.event_wait w
-    WHERE (w.run_id, w.key) IN (
+    PERFORM 1 FROM (
         SELECT q.run, q.key FROM json_to_recordset(quits) AS q(run uuid, key text)
-        UNION
+        UNION ALL
         SELECT l.run, l.key FROM json_to_recordset(listens) AS l(run uuid, key text)
-    )
+    ) n
+    JOIN {schema}.event_wait w ON w.run_id = ANY (ARRAY[n.run]) AND w.key = n.key
     ORDER BY w.run_id, w.key FOR UPDATE OF w;
     INSERT INTO {schema}.event_wait AS o (
         run_id, after, since, probe, fresh, key, name, fingerprint, shape, filter
@@ -292,6 +292,7 @@ DECLARE
     counted integer := 0;
     w_run uuid[];
     w_key text[];
+    w_found timestamptz[];
     w_letter text[];    -- NULL: no event fits
     looked integer := 0;
     told uuid[];        -- runs that were told, or have ended
@@ -332,27 +333,32 @@ BEGIN
                 SELECT w.shape FROM {schema}.event_wait w WHERE w.name = s.name AND w.shape > s.shape
                 ORDER BY w.shape LIMIT 1
             ) w
-        ), fitting AS MATERIALIZED (
-            SELECT w.run_id, w.key, min(e.known_at) AS known_at
+        ), asked AS MATERIALIZED (
+            SELECT e.name, e.known_at, e.body, s.shape, {schema}.event_probe(e.body, s.shape) AS probe
             FROM (
                 SELECT e.name, e.known_at, {schema}.event_body(e.payload) AS body FROM {schema}.event e
                 WHERE e.known_at > last AND e.known_at IS NOT NULL AND e.name = ANY (ARRAY(SELECT s.name FROM shape s))
                 OFFSET 0
             ) e
             JOIN shape s ON s.name = e.name
-            CROSS JOIN LATERAL (SELECT {schema}.event_probe(e.body, s.shape) AS probe OFFSET 0) p
-            JOIN {schema}.event_wait w
-                ON w.name = ANY (ARRAY[s.name]) AND w.shape = s.shape AND w.probe = p.probe AND NOT w.fresh
-                AND (w.filter IS NULL OR {schema}.event_matches(e.body, w.filter))
-            GROUP BY w.run_id, w.key
-        ), locked AS MATERIALIZED (
-            SELECT w.run_id, w.key FROM {schema}.event_wait w
-            WHERE (w.run_id, w.key) IN (SELECT f.run_id, f.key FROM fitting f)
-            ORDER BY w.run_id, w.key FOR UPDATE OF w
         )
+        SELECT array_agg(f.run_id), array_agg(f.key), array_agg(f.known_at) INTO w_run, w_key, w_found FROM (
+            SELECT w.run_id, w.key, min(a.known_at) AS known_at
+            FROM asked a
+            CROSS JOIN LATERAL (  -- by the index, whatever the plan is made for
+                SELECT w.run_id, w.key FROM {schema}.event_wait w
+                WHERE w.name = a.name AND w.shape = a.shape AND w.probe = a.probe AND NOT w.fresh
+                    AND (w.filter IS NULL OR {schema}.event_matches(a.body, w.filter))
+                OFFSET 0
+            ) w
+            GROUP BY w.run_id, w.key
+        ) f;
+        PERFORM 1 FROM unnest(w_run, w_key) AS f(run, key)
+        JOIN {schema}.event_wait w ON w.run_id = ANY (ARRAY[f.run]) AND w.key = f.key
+        ORDER BY w.run_id, w.key FOR UPDATE OF w;
         UPDATE {schema}.event_wait AS w SET fresh = true, found = f.known_at
-        FROM locked l JOIN fitting f ON f.run_id = l.run_id AND f.key = l.key
-        WHERE w.run_id = ANY (ARRAY[l.run_id]) AND w.key = l.key;
+        FROM unnest(w_run, w_key, w_found) AS f(run, key, known_at)
+        WHERE w.run_id = ANY (ARRAY[f.run]) AND w.key = f.key AND NOT w.fresh;
     END IF;
 
     WITH batch AS MATERIALIZED (
