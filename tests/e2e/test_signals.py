@@ -17,6 +17,7 @@ from flowgen import (
     Cancelled,
     Checkpoint,
     Context,
+    ContinueAsNew,
     Flow,
     FlowgenError,
     Gather,
@@ -241,6 +242,23 @@ def test_a_loop_of_segments_reads_every_signal_once(
     flowgen_worker(app, poll=0.1)
     assert run.result(timeout=20) == sum(range(40))
     assert inbox(db) == 0
+
+
+def test_a_run_that_goes_on_as_new_reads_on(app: App, flowgen_client: Client, flowgen_worker: Workers, db: Db) -> None:
+    @app.workflow
+    def sums(left: int, total: int) -> Flow[int]:
+        total += yield from WaitSignal("add", int)
+        if left == 1:
+            return total
+        return (yield from ContinueAsNew(left - 1, total))
+
+    run = flowgen_client.start(sums, 4, 0)
+    for n in (1, 2, 4):
+        flowgen_client.signal(run.id, "add", n)
+    flowgen_worker(app)
+    eventually(lambda: inbox(db) == 0 and run.refresh().status == "waiting")
+    flowgen_client.signal(run.id, "add", 8)
+    assert run.result(timeout=20) == 15
 
 
 def test_a_retried_run_reads_what_was_sent_before_it_failed(
