@@ -39,6 +39,9 @@ class Changes:
         """Until the first Patch is yielded: most runs have none."""
         self._begun = bool(history.base)
         self._ended = history.ended
+
+    def _read(self, history: History) -> None:
+        self._history = None
         self._recorded: set[str] = set()
         self._prologue: Mapping[str, bool] = {}
         self._keys: dict[int, str] = {}
@@ -47,9 +50,6 @@ class Changes:
         """The indexes of what has a key under a path."""
         self._clean: set[Composite] = set()
         """Nothing stands behind these."""
-
-    def _read(self, history: History) -> None:
-        self._history = None
         for entry in history.kept:
             if _is_patch(entry) and entry.value == "true":
                 self.answers.setdefault(fingerprint.parse(entry.fingerprint or "").target, True)
@@ -120,10 +120,14 @@ class Changes:
 
     def end_prologue(self) -> None:
         """What is False by now stays so."""
+        if self._history is not None:
+            return
         self._prologue = {change: False for change, answer in self.answers.items() if not answer}
 
     def close_segment(self) -> None:
         """The next segment is run by the code of today."""
+        if self._history is not None:
+            return
         kept = {change: True for change, answer in self.answers.items() if answer}
         self.answers.clear()
         self.answers.update({**kept, **self._prologue})

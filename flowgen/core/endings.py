@@ -36,7 +36,7 @@ __all__ = [
 ]
 
 
-@attrs.frozen
+@attrs.define(eq=False)
 class Ending:
     """Whose end it is."""
 

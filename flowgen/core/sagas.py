@@ -8,7 +8,7 @@ that is recorded while its branch is being cut off is undone with the others: wh
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterable
+from collections.abc import Collection, Generator, Iterable
 from typing import Any, Final
 
 import attrs
@@ -128,8 +128,10 @@ class Ledger:
         """Whether an entry of a command in there, which was cut off, is on its way."""
         return any(_is_inside(leaf, within) for leaf in self.awaited.values())
 
-    def stands(self, leaves: Iterable[Leaf]) -> bool:
+    def stands(self, leaves: Collection[Leaf]) -> bool:
         """Whether there is something to undo; the success of one of these leaves may be on its way."""
+        if not (self._items or self.awaited or leaves):
+            return False
         return (
             bool(self.awaited)
             or any(not each.begun for each in self._items)
