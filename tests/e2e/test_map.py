@@ -66,7 +66,7 @@ def child(n: int) -> Flow[int]:
     return n * 3
 
 @workflow
-def parent(count: int, limit: int) -> Flow[list[int]]:
+def parent_of_many(count: int, limit: int) -> Flow[list[int]]:
     return (yield from Map(child, range(count), limit=limit))
 """
 
@@ -97,11 +97,13 @@ def test_very_many_children_are_bounded_and_in_order_though_a_worker_is_killed(
     program.write(MANY)
     process = program.start()
     begin = resident(process.pid)
-    run = flowgen_client.start(flowgen.call("parent", count=count, limit=limit))
+    run = flowgen_client.start(flowgen.call("parent_of_many", count=count, limit=limit))
     most, done, killed = 0, 0, False
     while done < count:
         unfinished, done = children(db)
-        assert db.execute("select error from flowgen.run where name = 'parent'").fetchone() == (None,), "it is parked"
+        assert db.execute("select error from flowgen.run where name = 'parent_of_many'").fetchone() == (None,), (
+            "it is parked"
+        )
         most = max(most, unfinished)
         if 2 * done > count and not killed:
             process.kill()

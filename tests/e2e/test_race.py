@@ -126,7 +126,7 @@ def after() -> str:
     return "done"
 
 @workflow
-def parent() -> Flow[list[str]]:
+def racing_parent() -> Flow[list[str]]:
     won = yield from Race(nap=Sleep(0.1), child=Invoke(child))
     return [won.tag, (yield from Step(after))]
 """
@@ -135,7 +135,7 @@ def parent() -> Flow[list[str]]:
 def test_a_race_that_is_over_is_over_after_a_killed_worker(program: Program, flowgen_client: Client) -> None:
     program.write(KILLED)
     first = program.start()
-    run = flowgen_client.start(flowgen.call("parent"))
+    run = flowgen_client.start(flowgen.call("racing_parent"))
     program.noted("after")
     eventually(lambda: flowgen_client.count(RunQuery(name="child", status="cancelled")) == 1)
     first.kill()

@@ -21,6 +21,7 @@ NOTHING = {
     "held": False,
     "cascades": False,
     "events": False,
+    "former": False,
     "next_due_at": None,
     "next_tick_at": None,
 }
