@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+from collections.abc import Iterator
 
 import pytest
 
@@ -28,6 +29,14 @@ def one(n: int) -> Flow[int]:
     return (yield from Step(step, n))
 """
 LONG = "Settings(lease=60, poll=0.1, grace=30)"
+
+
+@pytest.fixture(autouse=True)
+def hangups_are_heard() -> Iterator[None]:
+    """Under nohup they are ignored, and a worker that inherits that ignores them too."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
 
 
 def to_group(process: Process, number: int) -> None:
