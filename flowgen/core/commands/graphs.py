@@ -227,7 +227,7 @@ def _names(nodes: Sequence[object]) -> tuple[str, ...]:
     for node in nodes:
         if not isinstance(node, Command):
             flow: Any = described(node, "Graph")
-            node.close()  # type: ignore[attr-defined]
+            node.close()  # type: ignore[attr-defined]  # a flow: what is none was refused by `described`
             raise DefinitionError(
                 f"Graph was given the flow {flow!r}, which has no name: make it Scope('load', {flow.function}(...))"
             )
