@@ -123,7 +123,8 @@ class Runner:
         for key in decision.aborts:
             running = run.calls.pop(key, None)
             if running is not None:
-                self.agents.executor.abort(running, "its branch was cancelled")
+                late = run.deadline is not None and not self.agents.clock.until(run.deadline)
+                self.agents.executor.abort(running, "deadline" if late else "its branch was cancelled")
         if not run.decisions and not decision.cancel_children:
             self._commit(run, decision)
             return
