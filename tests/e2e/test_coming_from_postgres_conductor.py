@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import signal
 import threading
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import psycopg
@@ -13,6 +14,7 @@ import pytest
 import flowgen
 from flowgen import (
     App,
+    Checkpoint,
     Context,
     Flow,
     Invoke,
@@ -26,9 +28,61 @@ from flowgen import (
     Unschedule,
 )
 from flowgen.client.sync import Client
+from flowgen.testing.clock import Clock
 from flowgen.testing.workers import Workers
 from tests.e2e.processes import Program
 from tests.waiting import eventually
+
+
+def test_names_that_are_given_are_kept_others_are_numbered_and_no_step_is_repeated(
+    app: App, flowgen_client: Client, flowgen_worker: Workers
+) -> None:
+    calls: list[str] = []
+
+    def work(what: str) -> None:
+        calls.append(what)
+
+    @app.task(name="child-task")
+    def child(input: int) -> dict[str, int]:
+        return {"output": input * 2}
+
+    @app.workflow(name="multi-step")
+    def multi_step(ctx: Context, value: int) -> Flow[dict[str, Any]]:
+        assert flowgen.current() is ctx
+        yield Step(work, "a").opts(name="step1")
+        yield Sleep(0.01).opts(name="pause")
+        yield Step(work, "b").opts(name="step2")
+        yield Step(work, "c")
+        yield Sleep(0.01)
+        yield Step(work, "d")
+        result = yield from Invoke(child, value).opts(name="call-child", timeout="30s")
+        return {"final": result["output"] + 10, "id": ctx.execution_id}
+
+    flowgen_worker(app, cache=0)
+    named, plain = (flowgen_client.start(call) for call in (multi_step.call(1).opts(id="m-1"), multi_step.call(2)))
+    assert named.result(timeout=20) == {"final": 12, "id": "m-1"}
+    assert plain.result(timeout=20) == {"final": 14, "id": str(plain.uuid)}
+    assert sorted(calls) == sorted("abcd" * 2)
+    outcomes = [item.path for item in flowgen_client.history("m-1") if item.kind == "outcome"]
+    assert outcomes == ["step1", "pause", "step2", "work", "sleep", "work#2", "call-child"]
+
+
+def test_a_name_that_is_given_twice_is_refused_before_its_step_is_called(
+    app: App, flowgen_client: Client, flowgen_worker: Workers
+) -> None:
+    calls: list[str] = []
+
+    @app.workflow
+    def twice() -> Flow[None]:
+        yield Step(calls.append, "first").opts(name="fetch")
+        yield Step(calls.append, "second").opts(name="fetch")
+
+    flowgen_worker(app)
+    run = flowgen_client.start(twice)
+    with pytest.raises(RunFailed, match="the name 'fetch' is given twice in this run") as failed:
+        run.result(timeout=20)
+    assert failed.value.failure.type == "DuplicateNameError"
+    assert calls == ["first"]
 
 
 def test_a_step_is_stored_at_its_first_call_and_a_retried_task_is_given_it(
@@ -61,6 +115,35 @@ def test_a_step_is_stored_at_its_first_call_and_a_retried_task_is_given_it(
         if item.kind == "outcome" and item.error is None
     ]
     assert stored == [("fetch", [1, 2]), ("process", 3)]
+
+
+def test_a_sleep_is_for_months_or_until_a_time(
+    app: App, flowgen_client: Client, flowgen_worker: Workers, flowgen_clock: Clock
+) -> None:
+    @app.workflow
+    def months() -> Flow[str]:
+        yield Sleep(days=200)
+        return "awake"
+
+    @app.workflow
+    def until(noon: datetime) -> Flow[str]:
+        yield Sleep(until=noon)
+        return "noon"
+
+    flowgen_worker(app)
+    noon = datetime.now(UTC).replace(hour=12, minute=0) + timedelta(days=100)
+    long, short = (flowgen_client.start(call) for call in (months.call(), until.call(noon)))
+    eventually(lambda: {run.refresh().status for run in (long, short)} == {"waiting"})
+    assert short.refresh().due_at == noon
+    due_at = long.refresh().due_at
+    assert due_at is not None
+    assert timedelta(days=200) <= due_at - long.created_at < timedelta(days=200, minutes=1)
+    flowgen_clock.advance("199d")
+    assert short.result(timeout=20) == "noon"
+    assert long.refresh().status == "waiting"
+    flowgen_clock.advance("1d")
+    assert long.result(timeout=20) == "awake"
+    assert long.refresh().recoveries == 0
 
 
 def test_neither_a_sleep_nor_a_child_keeps_the_only_place_of_a_worker(
@@ -141,6 +224,51 @@ def test_a_child_that_is_late_fails_its_parent_with_the_timeout(
     with pytest.raises(RunFailed, match="Child run timed out: external-api-call"):
         run.result(timeout=20)
     eventually(lambda: flowgen_client.count(RunQuery(name="external-api-call", status="cancelled")) == 1)
+
+
+def test_a_child_that_exhausts_its_retries_fails_its_parent(
+    app: App, flowgen_client: Client, flowgen_worker: Workers
+) -> None:
+    tries: list[int] = []
+
+    @app.task(name="child-processor", retry=Retry(3, initial=0.01))
+    def child() -> None:
+        tries.append(flowgen.current().attempt)
+        raise ValueError("no input")
+
+    @app.workflow(name="parent-workflow")
+    def parent() -> Flow[None]:
+        yield Invoke(child).opts(name="process-step")
+
+    flowgen_worker(app)
+    run = flowgen_client.start(parent)
+    with pytest.raises(RunFailed, match="ChildFailed: Child run failed: ValueError: no input"):
+        run.result(timeout=20)
+    assert tries == [1, 2, 3]
+    failed = flowgen_client.list(RunQuery(status="failed", sort="created_at"))
+    assert [each.name for each in failed] == ["parent-workflow", "child-processor"]
+    assert failed[0].error is not None
+    assert failed[0].error.type == "ChildFailed"
+
+
+@pytest.mark.parametrize("progress", [(), (1, 1, {"n": 1})])
+def test_a_checkpoint_is_committed_before_its_handler_goes_on(
+    app: App, flowgen_client: Client, flowgen_worker: Workers, progress: tuple[Any, ...]
+) -> None:
+    def committed() -> list[str]:
+        return [item.path for item in flowgen_client.history("one") if item.kind in ("outcome", "checkpoint")]
+
+    def work() -> None: ...
+
+    @app.workflow
+    def one(ctx: Context) -> Flow[list[str]]:
+        if not ctx.has_checkpoint():
+            yield Step(work)
+            yield Checkpoint(*progress)
+        return (yield from Step(committed))
+
+    flowgen_worker(app)
+    assert flowgen_client.start(one.call().opts(id="one")).result(timeout=20) == ["work", "checkpoint"]
 
 
 def test_a_loop_that_saves_its_progress_is_handed_over_by_a_worker_that_stops(
