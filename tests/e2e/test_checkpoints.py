@@ -70,16 +70,17 @@ def test_a_bounded_history_is_what_a_resume_reads(app: App, flowgen_client: Clie
         return n
 
     @app.workflow
-    def loop(ctx: Context) -> Flow[int]:
+    def loop(ctx: Context) -> Flow[dict[str, Any]]:
         for n in range(ctx.checkpoint_cursor or 0, 300):
             yield Step(item, n)
             yield Checkpoint(n + 1)
         yield Sleep(0.01)
-        return (yield from Step(item, 300))
+        yield Step(item, 300)
+        return ctx.dependency_results
 
     flowgen_worker(app, cache=0)
     run = flowgen_client.start(loop)
-    assert run.result(timeout=30) == 300
+    assert run.result(timeout=30) == {"sleep": None, "item": 300}, "and nothing of the 300 items before"
 
 
 def test_from_scratch_sets_the_checkpoint_aside(app: App, flowgen_client: Client, flowgen_worker: Workers) -> None:

@@ -121,18 +121,22 @@ def test_errors_are_classified_by_one_rule(app: App, flowgen_client: Client, flo
             raise RetryableError("soon", retry_after=0.01)
         if which == "listed":
             raise KeyError("k")
+        if which == "other" and tries[which] < 3:
+            raise ValueError("v")
         return tries[which]
 
     @app.workflow
     def classified(which: str) -> Flow[int]:
-        policy = Retry(1, initial=0.01) if which == "again" else Retry(5, initial=0.01, give_up_on=KeyError)
-        return (yield from Step(raising, which).opts(retry=policy))
+        listed = (KeyError, RetryableError)
+        return (yield from Step(raising, which).opts(retry=Retry(5, initial=0.01, give_up_on=listed)))
 
     flowgen_worker(app)
     for which in ("permanent", "listed"):
         with pytest.raises(RunFailed):
             flowgen_client.start(classified, which).result(timeout=10)
-    assert tries == {"permanent": 1, "listed": 1}
+    for which in ("again", "other"):
+        assert flowgen_client.start(classified, which).result(timeout=10) == 3
+    assert tries == {"permanent": 1, "listed": 1, "again": 3, "other": 3}
 
 
 def test_a_retry_after_is_honoured(app: App, flowgen_client: Client, flowgen_worker: Workers) -> None:
