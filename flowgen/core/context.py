@@ -216,15 +216,21 @@ class Context(Generic[S]):
         text = self._results.get(step_name(step))
         return None if text is None else codec.decode(text, type, what=f"the result of {step_name(step)}")
 
-    def get_dependency_field(self, step: object, *path: str | int) -> Any:
-        """What stands at `path` inside the result of a step; None when anything on the way is missing."""
+    @overload
+    def get_dependency_field(self, step: object, *path: str | int) -> Any: ...
+    @overload
+    def get_dependency_field(self, step: object, *path: str | int, type: type[T]) -> T | None: ...
+    def get_dependency_field(self, step: object, *path: str | int, type: Any = Any) -> Any:
+        """What stands at `path` inside the result of a step, as `type`; None when anything on the way is missing."""
         value = self.get_dependency_result(step)
         for part in path:
             try:
                 value = value[part]
             except (KeyError, IndexError, TypeError):
                 return None
-        return value
+        return (
+            None if value is None else codec.structure(value, type, what=f"a field of the result of {step_name(step)}")
+        )
 
     def get_dependency_result_keys(self) -> list[str]:
         return list(self._results)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import Any
+from uuid import UUID
 
 import attrs
 import pytest
@@ -10,6 +11,8 @@ import pytest
 from flowgen import App, Checkpoint, Context, Flow, Graph, Invoke, Retry, RunFailed, Step, StepContext
 from flowgen.client.sync import Client
 from flowgen.testing.workers import Workers
+
+CUSTOMER = UUID(int=7)
 
 
 @attrs.frozen
@@ -46,15 +49,16 @@ def test_a_step_of_a_graph_reads_what_a_step_of_theirs_reads(
             step_config=ctx.step_config,
             start_from=ctx.checkpoint_cursor or 0,
             task_uuid=ctx.task_uuid,
+            missing=(ctx.get_input("none"), ctx.get_config("none"), ctx.get_dependency_result("none"), ctx.checkpoint),
+            unsaved=(ctx.has_checkpoint(), ctx.checkpoint_items_processed, ctx.accumulated_results),
         )
-        assert ctx.step_uuid != ctx.task_uuid
 
     @app.workflow
     def order(order_id: str, batch_size: int | None = None) -> Flow[None]:
         yield Graph(
             Step(validate, order_id),
             Step(process).opts(after=validate),
-            Step(ship).opts(after=[validate, process]),
+            Step(ship).opts(after=[validate, process], config={"batch": 2}),
         )
 
     flowgen_worker(app)
@@ -70,25 +74,38 @@ def test_a_step_of_a_graph_reads_what_a_step_of_theirs_reads(
         "keys": ["process", "validate"],
         "input_data": {"order_id": "o-1"},
         "context": {"order_id": "o-1"},
-        "step_config": {"api_url": "https://api.example.com"},
+        "step_config": {"api_url": "https://api.example.com", "batch": 2},
         "start_from": 0,
         "task_uuid": run.uuid,
+        "missing": (None, None, None, None),
+        "unsaved": (False, 0, None),
     }
 
 
 def test_the_retry_helpers_count_as_theirs_do(app: App, flowgen_client: Client, flowgen_worker: Workers) -> None:
     seen: list[tuple[Any, ...]] = []
+    uuids: set[UUID] = set()
 
     @app.task(retry=Retry(3, initial=0.01))
     def flaky(ctx: StepContext) -> str:
+        uuids.add(ctx.step_uuid)
         seen.append((ctx.attempt, ctx.retry_count, ctx.max_retries, ctx.is_retry(), ctx.is_last_retry()))
         if not ctx.is_last_retry():
             raise ValueError("again")
         return "third"
 
+    @app.workflow
+    def order() -> Flow[str]:
+        return (yield from Step(flaky))
+
     flowgen_worker(app)
-    assert flowgen_client.start(flaky).result(timeout=20) == "third"
-    assert seen == [(1, 0, 2, False, False), (2, 1, 2, True, False), (3, 2, 2, True, True)]
+    counted = [(1, 0, 2, False, False), (2, 1, 2, True, False), (3, 2, 2, True, True)]
+    for number, start in enumerate((flaky, order), 1):
+        run = flowgen_client.start(start)
+        assert run.result(timeout=20) == "third"
+        assert seen == counted * number
+        assert run.uuid not in uuids
+        assert len(uuids) == number, "one UUID over all attempts of a step"
 
 
 def test_a_batch_that_fails_goes_on_from_what_it_saved(
@@ -155,20 +172,27 @@ def test_a_result_comes_back_as_the_type_that_is_asked_for(
     def validate(order_id: str) -> Order:
         return Order(order_id, 500)
 
+    def wrap(order: Order) -> dict[str, list[Order]]:
+        return {"orders": [order]}
+
     @app.task
     def ship(ctx: StepContext, order: Order) -> list[Any]:
         asked = ctx.get_dependency_result("validate", Order)
         assert asked == order == ctx.get_dependency_result(validate, Order)
+        assert ctx.get_dependency_field("wrap", "orders", 0, type=Order) == order
+        assert ctx.get_input("customer", UUID) == CUSTOMER
+        assert ctx.get_input("customer") == str(CUSTOMER)
         return [ctx.get_dependency_result("validate"), ctx.get_dependency_field(validate, "cents")]
 
     @app.workflow
-    def order(order_id: str) -> Flow[list[Any]]:
+    def order(order_id: str, customer: UUID) -> Flow[list[Any]]:
         valid = yield from Step(validate, order_id)
+        yield Step(wrap, valid)
         assert isinstance(valid, Order)
         return (yield from Step(ship, valid))
 
     flowgen_worker(app)
-    assert flowgen_client.start(order, "o-1").result(timeout=20) == [{"order_id": "o-1", "cents": 500}, 500]
+    assert flowgen_client.start(order, "o-1", CUSTOMER).result(timeout=20) == [{"order_id": "o-1", "cents": 500}, 500]
 
 
 def test_children_have_the_correlation_id_of_who_started_them(

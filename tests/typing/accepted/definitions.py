@@ -162,6 +162,7 @@ def read(ctx: Context[Services]) -> None:
     assert_type(ctx.get_dependency_result("charge"), Any)
     assert_type(ctx.get_dependency_result(pay, str), str | None)
     assert_type(ctx.get_dependency_field("charge", "a", 0), Any)
+    assert_type(ctx.get_dependency_field("charge", "a", 0, type=int), int | None)
     assert_type(ctx.get_dependency_result_keys(), list[str])
     assert_type(ctx.get_all_dependency_results("a"), dict[str, Any])
     assert_type(ctx.dependency_results, dict[str, Any])

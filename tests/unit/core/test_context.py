@@ -165,6 +165,10 @@ def test_results_of_earlier_steps_are_read_by_name_without_an_envelope() -> None
     assert ctx.get_dependency_field("charge", "order", "lines", 0, "sku") == "x"
     assert ctx.get_dependency_field("charge", "order", "lines", 7, "sku") is None
     assert ctx.get_dependency_field("charge", "result", "deep") is None
+    assert ctx.get_dependency_field("charge", "result", type=int) == 1
+    assert ctx.get_dependency_field("charge", "none", type=int) is None
+    with pytest.raises(CodecError, match="a field of the result of charge"):
+        ctx.get_dependency_field("charge", "order", type=int)
     assert ctx.get_dependency_field("charge") == ctx.get_dependency_result("charge")
     assert ctx.get_dependency_result_keys() == ["charge", "charge#2", "ship"]
     assert ctx.get_all_dependency_results("charge#") == {"charge#2": 2}
@@ -382,3 +386,10 @@ def test_a_context_for_a_plain_call_is_the_current_one_or_an_empty_one() -> None
         assert step.run_id == "run-1"
     with entered(of_step()):
         assert current_or_detached(for_step=True) is current()
+
+
+@pytest.mark.parametrize("ctx", [of_handler(None), of_step(None)])
+def test_a_context_only_reads(ctx: Context[Any]) -> None:
+    for name in (*(name for name in dir(ctx) if not name.startswith("_")), "anything"):
+        with pytest.raises(AttributeError):
+            setattr(ctx, name, 1)
