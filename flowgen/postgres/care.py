@@ -34,7 +34,7 @@ class Look:
     cascades: bool
     """Runs that ended and may have children to cancel."""
     former: bool
-    """Entries of earlier passes of runs that went on as new."""
+    """Entries that nobody reads any more, of earlier passes or closed segments."""
     events: bool
     """Events that nobody was told of, or waits that look for one."""
     next_due_at: datetime | None
@@ -49,6 +49,6 @@ def look() -> Op[Look]:
     return Look(*rows[0])
 
 
-def sweep(limit: int = 5000) -> Op[int]:
-    """Delete entries of earlier passes of a run that went on as new."""
+def sweep(limit: int = 5000) -> Op[int | None]:
+    """Delete entries of a run that nobody reads any more. How many; None: there is no such run."""
     return (yield Statement("sweep_former", {"limit": limit}))[0][0]  # type: ignore[no-any-return]

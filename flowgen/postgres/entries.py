@@ -160,6 +160,7 @@ def _row_params(updates: Sequence[RunUpdate]) -> dict[str, Any]:
         "r_parent": arrays.uuids([update.notify_parent for update in rows]),
         "r_parent_key": arrays.texts([update.parent_key for update in rows]),
         "r_letters": arrays.int4s([letters[update.run_id] for update in rows] if letters else ()),
+        "r_closed": arrays.int4s([update.closed for update in rows]),
     }
 
 

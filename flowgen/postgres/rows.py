@@ -236,6 +236,7 @@ class RunUpdate:
     """The mail count from which a message wakes a waiting run; 0: any message does."""
     base: int | None = None
     prologue: int | None = None
+    closed: int | None = None  # of a checkpoint: where the segment begins that it closes, and that is forgotten
     output: str | None = None
     error: str | None = None
     input: str | None = None
@@ -247,8 +248,7 @@ class RunUpdate:
     notify_parent: UUID | None = None
     """The parent whose inbox gets a CHILD message with `parent_key`, in the same statement. For ends only."""
     parent_key: str | None = None
-    urgent: bool = False
-    """Wake the parent whatever it waits for (a failure)."""
+    urgent: bool = False  # wake the parent whatever it waits for (a failure)
     unwinding: bool = False  # the request to cancel is in the history already: it keeps no hang-up awake
     undoing: bool = False
     """What the run did is being undone: its deadline wakes it no more."""

@@ -340,7 +340,9 @@ def put_back(run: LiveRun, part: Part) -> None:
             run.prologue = part.update.prologue
         saying.put_back(run, part.update)
         if run.update is None and part.update.action not in STAYS:
-            run.update = attrs.evolve(part.update, base=None, prologue=None, progress=None, lasts=None, reports=None)
+            run.update = attrs.evolve(
+                part.update, base=None, prologue=None, closed=None, progress=None, lasts=None, reports=None
+            )
 
 
 def _batch(parts: Sequence[Part]) -> FlushBatch:

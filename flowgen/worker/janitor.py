@@ -21,6 +21,9 @@ from flowgen.worker.sessions import SessionHolder
 
 __all__ = ["Janitor"]
 
+SWEEPS = 20
+"""Statements of one round at the most that delete what nobody reads any more."""
+
 
 class Janitor:
     """Looks at least once a second, or once a `poll` when that is shorter."""
@@ -78,9 +81,14 @@ class Janitor:
         if seen.ready:
             await self._link.call(claims.hold())
         if seen.former:
-            await self._link.call(care.sweep())
+            await self._sweep()
         if seen.cascades:
             await self._link.call(claims.cancel_children())
+
+    async def _sweep(self) -> None:
+        for _ in range(SWEEPS):
+            if await self._link.call(care.sweep()) is None:
+                return
 
     async def _promote(self, seen: care.Look) -> None:
         assert seen.next_due_at is not None

@@ -160,7 +160,8 @@ class LiveRun:
             base = next(entry.index for entry in entries if entry.kind == EntryKind.CHECKPOINT)
             if update is None:
                 update = RunUpdate(run_id=self.run_id, claim=self.claimed.claim, action=RunAction.CHECKPOINT)
-            update = attrs.evolve(update, base=base, prologue=self.prologue)
+            closed = max(self.execution.base, self.prologue)
+            update = attrs.evolve(update, base=base, prologue=self.prologue, closed=closed)
         part = Part(self, entries, self.children, self.schedules, self.consumed, self.effects, update, told)
         self.entries, self.children, self.schedules, self.consumed, self.effects = [], [], [], [], []
         self.update = self.prologue = None

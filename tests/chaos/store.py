@@ -21,7 +21,7 @@ _RUNS = """
 _ENTRIES = """
     SELECT run_id::text, index, kind::integer, key, status::integer, attempt, value, named,
         extract(epoch FROM recorded_at)::double precision, extract(epoch FROM due_at)::double precision
-    FROM flowgen.entry ORDER BY run_id, index
+    FROM (SELECT * FROM flowgen.entry UNION ALL SELECT * FROM chaos.forgotten) e ORDER BY run_id, index
 """
 _CHANGES = """
     SELECT at, tx::text::bigint, who, run_id::text, before::integer, status::integer, owner_before::text, owner::text,

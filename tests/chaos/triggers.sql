@@ -35,7 +35,10 @@ CREATE TABLE chaos.tick (
     before timestamptz, after timestamptz
 );
 
--- Entries: what was inserted, by whom; and that nothing else happens to them.
+-- What was forgotten of history with the segment that a checkpoint closed.
+CREATE TABLE chaos.forgotten (LIKE flowgen.entry);
+
+-- Entries: what was inserted, by whom; and that nothing else happens to them while they can be asked for.
 CREATE FUNCTION chaos.entry_inserted() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
     INSERT INTO chaos.write (at, tx, who, runs, indexes)
@@ -48,6 +51,12 @@ CREATE TRIGGER chaos_inserted AFTER INSERT ON flowgen.entry REFERENCING NEW TABL
 
 CREATE FUNCTION chaos.entry_changed() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
+    IF TG_OP = 'DELETE' AND NOT OLD.named AND EXISTS (
+        SELECT FROM flowgen.run r WHERE r.run_id = OLD.run_id AND OLD.index >= r.prologue AND OLD.index < r.base
+    ) THEN
+        INSERT INTO chaos.forgotten SELECT OLD.*;
+        RETURN NULL;
+    END IF;
     INSERT INTO chaos.change (what, run_id, before) VALUES ('entry ' || lower(TG_OP), OLD.run_id, OLD.index);
     RETURN NULL;
 END $$;

@@ -55,6 +55,7 @@ TABLE event_wait
     filter jsonb
 
 TABLE former
+    id bigint NOT NULL IDENTITY
     run_id uuid NOT NULL
 
 TABLE inbox
@@ -174,7 +175,7 @@ CONSTRAINT entry_pkey ON entry: PRIMARY KEY (run_id, index)
 CONSTRAINT event_pkey ON event: PRIMARY KEY (event_id)
 CONSTRAINT event_trigger_pkey ON event_trigger: PRIMARY KEY (target, number)
 CONSTRAINT event_wait_pkey ON event_wait: PRIMARY KEY (run_id, key)
-CONSTRAINT former_pkey ON former: PRIMARY KEY (run_id)
+CONSTRAINT former_pkey ON former: PRIMARY KEY (id)
 CONSTRAINT inbox_pkey ON inbox: PRIMARY KEY (run_id, id)
 CONSTRAINT migration_pkey ON migration: PRIMARY KEY (version)
 CONSTRAINT queue_pkey ON queue: PRIMARY KEY (name)
@@ -200,7 +201,7 @@ CREATE UNIQUE INDEX event_trigger_pkey ON event_trigger USING btree (target, num
 CREATE INDEX event_wait_fresh ON event_wait USING btree (run_id, key) WHERE fresh
 CREATE INDEX event_wait_name ON event_wait USING btree (name, shape, probe)
 CREATE UNIQUE INDEX event_wait_pkey ON event_wait USING btree (run_id, key)
-CREATE UNIQUE INDEX former_pkey ON former USING btree (run_id)
+CREATE UNIQUE INDEX former_pkey ON former USING btree (id)
 CREATE UNIQUE INDEX inbox_pkey ON inbox USING btree (run_id, id)
 CREATE UNIQUE INDEX migration_pkey ON migration USING btree (version)
 CREATE UNIQUE INDEX queue_pkey ON queue USING btree (name)
@@ -304,7 +305,7 @@ FUNCTION finish_transaction(p_session uuid, p_epoch integer, p_token text, e_run
     RETURNS timestamp with time zone
     v search_path=pg_catalog, pg_temp
 
-FUNCTION flush(p_session uuid, p_epoch integer, e_run uuid[], e_index integer[], e_facts integer[], e_key text[], e_fingerprint text[], e_attempt integer[], e_value text[], e_due timestamp with time zone[], e_delay interval[], c_run uuid[], c_id bigint[], r_run uuid[], r_action integer[], r_claim integer[], r_due timestamp with time zone[], r_delay interval[], r_mail_read integer[], r_wake integer[], r_base integer[], r_prologue integer[], r_output text[], r_error text[], r_input text[], r_progress text[], r_reports text[], r_lasts interval[], r_parent uuid[], r_parent_key text[], r_letters integer[], k_run uuid[], k_id text[], k_facts integer[], k_name text[], k_queue text[], k_priority integer[], k_input text[], k_at timestamp with time zone[], k_delay interval[], k_deadline interval[], k_tags text[], k_correlation text[], k_parent_correlation text[], k_parent uuid[], k_parent_key text[], k_root uuid[], k_depth integer[], k_trigger text[], p_schedules text, p_eager boolean, p_effects text)
+FUNCTION flush(p_session uuid, p_epoch integer, e_run uuid[], e_index integer[], e_facts integer[], e_key text[], e_fingerprint text[], e_attempt integer[], e_value text[], e_due timestamp with time zone[], e_delay interval[], c_run uuid[], c_id bigint[], r_run uuid[], r_action integer[], r_claim integer[], r_due timestamp with time zone[], r_delay interval[], r_mail_read integer[], r_wake integer[], r_base integer[], r_prologue integer[], r_output text[], r_error text[], r_input text[], r_progress text[], r_reports text[], r_lasts interval[], r_parent uuid[], r_parent_key text[], r_letters integer[], r_closed integer[], k_run uuid[], k_id text[], k_facts integer[], k_name text[], k_queue text[], k_priority integer[], k_input text[], k_at timestamp with time zone[], k_delay interval[], k_deadline interval[], k_tags text[], k_correlation text[], k_parent_correlation text[], k_parent uuid[], k_parent_key text[], k_root uuid[], k_depth integer[], k_trigger text[], p_schedules text, p_eager boolean, p_effects text)
     RETURNS TABLE(fenced boolean, at timestamp with time zone, due_run uuid[], due_index integer[], due timestamp with time zone[], skipped uuid[], landed uuid[], landed_status integer[], adopted uuid[])
     v search_path=pg_catalog, pg_temp, plan_cache_mode=force_generic_plan, enable_seqscan=off, enable_hashjoin=off, enable_mergejoin=off, jit=off
 
@@ -313,6 +314,10 @@ FUNCTION flush_entries(p_session uuid, p_epoch integer, e_run uuid[], e_index in
     v search_path=pg_catalog, pg_temp, plan_cache_mode=force_generic_plan, enable_seqscan=off, enable_hashjoin=off, enable_mergejoin=off, jit=off
 
 FUNCTION forget_passes(p_runs uuid[], p_limit integer)
+    RETURNS void
+    v search_path=pg_catalog, pg_temp, plan_cache_mode=force_generic_plan, enable_seqscan=off, enable_hashjoin=off, enable_mergejoin=off, jit=off
+
+FUNCTION forget_segments(p_runs uuid[], p_closed integer[], p_base integer[], p_landed uuid[], p_limit integer)
     RETURNS void
     v search_path=pg_catalog, pg_temp, plan_cache_mode=force_generic_plan, enable_seqscan=off, enable_hashjoin=off, enable_mergejoin=off, jit=off
 

@@ -64,7 +64,8 @@ $function$;
 
 -- Everything that a commit of a worker can hold. `r_*` has one row for each run whose row it changes and for each
 -- parent whom an end wakes, sorted by run: `r_action` is RunAction + 16 * urgent + 32 * unwinding + 64 * undoing, 0
--- for a parent; `r_letters` the messages that this flush sends to it. A run whose row, parent or waiting runs are
+-- for a parent; `r_letters` the messages that this flush sends to it; `r_closed` where the segment begins that a
+-- checkpoint, its new base, closes. A run whose row, parent or waiting runs are
 -- locked elsewhere is left out whole (`skipped`), as is one whose claim is no longer ours (neither landed nor skipped).
 -- `p_eager`: the runs' own rows, which hardly anybody else locks, are changed without being locked first; only the
 -- parents' are. 55P03: somebody has locked one, or began to wait for one; flush again without `p_eager`.
@@ -77,7 +78,7 @@ CREATE FUNCTION {schema}.flush(
     r_run uuid[], r_action integer[], r_claim integer[], r_due timestamptz[], r_delay interval[],
     r_mail_read integer[], r_wake integer[], r_base integer[], r_prologue integer[], r_output text[], r_error text[],
     r_input text[], r_progress text[], r_reports text[], r_lasts interval[], r_parent uuid[], r_parent_key text[],
-    r_letters integer[],
+    r_letters integer[], r_closed integer[],
     k_run uuid[] DEFAULT '{}', k_id text[] DEFAULT '{}', k_facts integer[] DEFAULT '{}', k_name text[] DEFAULT '{}',
     k_queue text[] DEFAULT '{}', k_priority integer[] DEFAULT '{}', k_input text[] DEFAULT '{}',
     k_at timestamptz[] DEFAULT '{}', k_delay interval[] DEFAULT '{}', k_deadline interval[] DEFAULT '{}',
@@ -315,6 +316,10 @@ BEGIN
             SELECT u.run FROM unnest(r_run, r_action) AS u(run, action)
             WHERE u.action = 10 AND landed[width_bucket(u.run, landed)] = u.run
         ), 200);
+    END IF;
+
+    IF cardinality(r_closed) > 0 THEN
+        PERFORM {schema}.forget_segments(r_run, r_closed, r_base, landed, 1000);
     END IF;
 
     IF cardinality(c_run) > 0 THEN

@@ -7,5 +7,5 @@ SELECT fenced, at, due_run, due_index, due, skipped, landed, landed_status, adop
     %(e_value)b, %(e_due)b, %(e_delay)b, %(c_run)b, %(c_id)b,
     %(r_run)b, %(r_action)b, %(r_claim)b, %(r_due)b, %(r_delay)b, %(r_mail_read)b, %(r_wake)b, %(r_base)b,
     %(r_prologue)b, %(r_output)b, %(r_error)b, %(r_input)b, %(r_progress)b, %(r_reports)b, %(r_lasts)b,
-    %(r_parent)b, %(r_parent_key)b, %(r_letters)b, p_eager => %(eager)b
+    %(r_parent)b, %(r_parent_key)b, %(r_letters)b, %(r_closed)b, p_eager => %(eager)b
 )
