@@ -82,41 +82,37 @@ class Join(Protocol):
 
 @attrs.define(eq=False)
 class Names:
-    """The names of one scope: automatic ones are numbered, the author's are given once."""
+    """The names of one scope: automatic ones are numbered, the author's are given once.
+
+    A name is counted when it is first used, by whom ever, so that nobody after that has it unnumbered.
+    """
 
     path: str
     authored: bool = True
     """The author named every scope on the path, so that a name in here means the same in every segment."""
     counters: dict[str, int] = attrs.field(factory=dict)
-    taken: set[str] = attrs.field(factory=set)
 
     def key(self, command: Command[Any]) -> str:
         """The key of a command that was yielded in this scope. Raises DuplicateNameError."""
         name = command.options.name
         if name is None:
             name = command.default_name
-            count = self.counters.get(name, 0)
-            if count:
-                self.counters[name] = count + 1
-                return f"{self.path}{name}#{count + 1}"
-            return self.path + self.numbered(name)
-        if name in self.taken or name in self.counters:
+            count = self.counters[name] = self.counters.get(name, 0) + 1
+            return self.path + name if count == 1 else f"{self.path}{name}#{count}"
+        if name in self.counters:
             raise DuplicateNameError(
                 f"the name {name!r} is given twice in {'the scope ' + self.path[:-1] if self.path else 'this run'}: "
                 "give each command a name of its own, or leave .opts(name=) away to have it numbered"
             )
-        self.taken.add(name)
+        self.counters[name] = 1
         return self.path + name
 
     def numbered(self, name: str) -> str:
-        count = self.counters.get(name, 0) + 1
-        while count == 1 and name in self.taken:
-            count += 1
-        self.counters[name] = count
+        count = self.counters[name] = self.counters.get(name, 0) + 1
         return name if count == 1 else f"{name}#{count}"
 
     def copy(self) -> Names:
-        return Names(self.path, self.authored, dict(self.counters), set(self.taken))
+        return Names(self.path, self.authored, dict(self.counters))
 
     def inline(self, name: str) -> Names:
         """The names of a definition that runs inline in this scope."""

@@ -19,38 +19,47 @@ from uuid import UUID
 
 import attrs
 
-from flowgen.core.trees import MAX_DEPTH, show_type
+from flowgen.core.trees import ATOMS, MAX_DEPTH, is_plain, show_type
 
-__all__ = ["canonical", "written"]
+__all__ = ["canonical", "exact"]
 
 _READABLE: Final = (UUID, Decimal, PurePath, timedelta)
 
 
 def canonical(value: object) -> str:
     """The canonical JSON of any value: keys sorted, ASCII, without spaces."""
-    text = written(value)
-    return _write(_tree(value, 1)) if text is None else text
-
-
-def written(value: object) -> str | None:
-    """The canonical JSON of what Python's writer takes as it is, NaN and keys that are numbers included; else None."""
     try:
         return _write(value)
-    except (TypeError, ValueError, RecursionError):
-        # Something that JSON has no form for, keys that are no text, or an int of more than 4300 digits.
+    except _UNWRITTEN:
+        return _write(_tree(value, 1))
+
+
+def exact(members: Mapping[str, Any]) -> str | None:
+    """The canonical JSON of an object of which it is seen at once that JSON keeps each member exactly; else None."""
+    for value in members.values():
+        if type(value) not in ATOMS and not is_plain(value):
+            return None
+    try:
+        text = _write_finite(members)
+    except _UNWRITTEN:
         return None
+    # Escaped beyond ASCII: perhaps half of a pair of surrogates.
+    return None if "\\ud" in text else text
 
 
-def _make_writer() -> Callable[[Any], str]:
+def _make_writer(*, nan: bool) -> Callable[[Any], str]:
     compiled: Any = getattr(json.encoder, "c_make_encoder", None)
     if compiled is None:
-        return json.JSONEncoder(check_circular=False, separators=(",", ":"), sort_keys=True).encode
+        return json.JSONEncoder(check_circular=False, separators=(",", ":"), sort_keys=True, allow_nan=nan).encode
     # JSONEncoder builds this object anew for each value.
-    write = compiled(None, None, json.encoder.encode_basestring_ascii, None, ":", ",", True, False, True)
+    write = compiled(None, None, json.encoder.encode_basestring_ascii, None, ":", ",", True, False, nan)
     return lambda tree: "".join(write(tree, 0))
 
 
-_write: Final = _make_writer()
+_write: Final = _make_writer(nan=True)
+_write_finite: Final = _make_writer(nan=False)
+_UNWRITTEN: Final = (TypeError, ValueError, RecursionError)
+"""Something that JSON has no form for, keys that are no text, or an int of more than 4300 digits."""
 
 
 def _tree(value: Any, depth: int) -> Any:

@@ -14,13 +14,14 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Callable, Collection, Mapping
+from typing import Final
 
 from flowgen.core import fingerprint
 from flowgen.core.branches import Branch, Composite, Ended, Leaf, Phase
 from flowgen.core.entries import Entry
 from flowgen.core.history import History
 
-__all__ = ["Changes"]
+__all__ = ["NO_CHANGES", "Changes"]
 
 
 class Changes:
@@ -159,3 +160,7 @@ class Changes:
 
 def _is_patch(entry: Entry) -> bool:
     return entry.fingerprint is not None and entry.fingerprint.startswith("patch:")
+
+
+NO_CHANGES: Final = Changes(History.of([]))
+"""Of every run that no Patch is known of, as most are. Nothing is asked of it, and nothing told."""

@@ -202,15 +202,14 @@ def more(items: Sequence[T], item: T) -> Sequence[T]:
     return [*items, item]
 
 
-@attrs.define(kw_only=True)
 class Decision:
     """See the module's docstring for the order in which a shell carries it out. Whoever is given one owns it.
 
-    One is made for each step: what is rare stays an empty tuple until there is some.
+    One is made for each step: what is rare is the class's own, and empty, until there is some.
     """
 
-    entries: list[Entry] = attrs.field(factory=list)
-    calls: list[FunctionCall] = attrs.field(factory=list)
+    entries: list[Entry]
+    calls: list[FunctionCall]
     children: Sequence[ChildStart] = ()
     schedules: Sequence[ScheduleRequest] = ()
     signals: Sequence[SignalRequest] = ()
@@ -230,6 +229,23 @@ class Decision:
     hang_up: Waits | None = None
     finish: Finish | None = None
     warnings: Sequence[str] = ()
+
+    def __init__(self, finish: Finish | None = None) -> None:
+        self.entries = []
+        self.calls = []
+        if finish is not None:
+            self.finish = finish
+
+    def _given(self) -> dict[str, Any]:
+        return {name: value for name, value in vars(self).items() if value}
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Decision) and self._given() == other._given()
+
+    __hash__ = None  # type: ignore[assignment]  # it changes
+
+    def __repr__(self) -> str:
+        return f"Decision({', '.join(f'{name}={value!r}' for name, value in self._given().items())})"
 
 
 @attrs.define

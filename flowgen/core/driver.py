@@ -10,7 +10,7 @@ from typing import Any
 
 from flowgen.core import semantics
 from flowgen.core.branches import Branch, Composite, Ended, Leaf, Opened, heard_also
-from flowgen.core.changes import Changes
+from flowgen.core.changes import NO_CHANGES, Changes
 from flowgen.core.closing import close_branch, swallowed, untie
 from flowgen.core.commands import Command
 from flowgen.core.commands.command import CompositeCommand
@@ -49,17 +49,17 @@ class Driver:
         self.cancel_reason: str | None = None
         self.failed: dict[str, tuple[Leaf, tuple[int, ...]]] = {}
         """Commands that failed for good, by key, with the indexes of their entries."""
-        self.interrupted: set[int] = set()
+        self.interrupted: frozenset[int] = frozenset()
         """Indexes of failures that no policy may retry: whether the call took effect is not known."""
         self.cut: list[Leaf] = []
         """The leaves that were cut off since the interpreter looked."""
         self.warnings: list[str] = []
         self.ledger = Ledger()
         """What is undone when the run fails."""
-        self.changes = Changes(history)
+        self.changes = NO_CHANGES
         self._facts = facts
         self._history = history
-        self.recorded = Recorded(history, facts, determinism)
+        self.recorded = Recorded(history, facts, determinism, self.warnings)
         self._yielded = yielded
         self._prologue_scopes: list[Opened] = []
         self._segment: list[Entry] = []
@@ -103,18 +103,22 @@ class Driver:
         """Deliver an outcome; `before` are the other entries of its command. Raises Divergence and CodecError."""
         leaf = self.leaves.get(entry.key) or self._unblocked(entry)
         if leaf is None:
-            self.changes.heard(entry, self._segment)
+            self._changed().heard(entry, self._segment)
             if not (self.ledger.awaited and self.arrived(entry, before)):
                 self.recorded.unasked(entry, self.leaves.values(), ended=self.root_end is not None)
             return
         if entry.fingerprint != leaf.fingerprint:
-            self._warn(self.recorded.check(leaf, entry))
+            self.recorded.check(leaf, entry)
         del self.leaves[entry.key]
         if self.fresh and self.fresh[-1] is leaf:
             self.fresh.pop()  # a replay answers what nobody will ask for
         branch = leaf.branch
         branch.waiting = None
-        self._resume(branch, self._answer(leaf, entry, before))
+        end = self._answer(leaf, entry, before)
+        if branch.flow is None:
+            self._ended(branch, end)
+        else:
+            self._drive(branch, end)
 
     def noted(self, entry: Entry) -> Leaf | None:
         """The leaf that an entry without an outcome belongs to; None when nobody waits. Raises Divergence."""
@@ -124,6 +128,11 @@ class Driver:
         elif entry.fingerprint is not None and entry.fingerprint != leaf.fingerprint:
             self.recorded.check_kind(leaf, entry)
         return leaf
+
+    def _changed(self) -> Changes:
+        """What is known of changes; made when it is first asked for."""
+        self.changes = Changes(self._history) if self.changes is NO_CHANGES else self.changes
+        return self.changes
 
     def _unblocked(self, entry: Entry) -> Leaf | None:
         if not self.changes.pending or entry.key in self.recorded.dead:
@@ -178,16 +187,10 @@ class Driver:
         """Nothing is asked any more."""
         self._root = self._undo = self._driving = None
         untie(self.leaves.values())
-        self.leaves.clear()
-        self.fresh.clear()
-        self.failed.clear()
+        self.leaves, self.fresh, self.failed = {}, [], {}
         self.view.checkpoint_was_read = lambda: None
 
     # outcomes and branches
-
-    def _warn(self, warning: str | None) -> None:
-        if warning is not None:
-            self.warnings.append(warning)
 
     def _answer(self, leaf: Leaf, entry: Entry, before: tuple[int, ...] = ()) -> Ended:
         try:
@@ -207,7 +210,7 @@ class Driver:
             leaf.branch.last_failed = (*before, entry.index)
             self.failed[leaf.key] = leaf, leaf.branch.last_failed
             if isinstance(end.error, StepInterrupted):
-                self.interrupted.update(leaf.branch.last_failed)
+                self.interrupted |= frozenset(leaf.branch.last_failed)
         if entry.status == OutcomeKind.VALUE and entry.value is not None:
             self.view.results[entry.key] = entry.value
         if entry.due_at is not None and leaf.command.listens:
@@ -276,13 +279,12 @@ class Driver:
         if composite is not None:
             return self._open(composite)
         recorded = self.recorded
-        if recorded.kept or recorded.early:
-            entry, warning = recorded.known(leaf)
-            self._warn(warning)
-            if entry is not None:
-                return self._answer(leaf, entry)
+        if (recorded.kept or recorded.early) and (entry := recorded.known(leaf)) is not None:
+            return self._answer(leaf, entry)
         if yielded.guards:
-            known = self.changes.known(leaf, recorded.dead, self.view.next_sequence, in_prologue=self.prologue is None)
+            known = self._changed().known(
+                leaf, recorded.dead, self.view.next_sequence, in_prologue=self.prologue is None
+            )
             if known is not None:
                 return Ended(known)
         self.leaves[leaf.key] = leaf
@@ -306,12 +308,11 @@ class Driver:
     # composites
 
     def _open(self, composite: Composite) -> Ended | None:
-        branch = composite.branch
-        branch.waiting = composite
+        composite.branch.waiting = composite
         self._fill(composite)
         if composite.children:
             return None
-        branch.waiting = None
+        composite.branch.waiting = None
         return self._joined(composite)
 
     def _fill(self, composite: Composite) -> None:
@@ -391,7 +392,7 @@ class Driver:
 
     def _cut_leaf(self, leaf: Leaf) -> None:
         del self.leaves[leaf.key]
-        self.recorded.dead.add(leaf.key)
+        self.recorded.bury(leaf.key)
         if leaf.command.compensate is not None:
             self.ledger.cut(leaf, self._history.ordered, self.view.next_sequence)
         self.cut.append(leaf)
@@ -406,8 +407,6 @@ class Driver:
         branch = self.ledger.branch(undo, composite)
         if composite is None:
             self._undo = branch
-        else:
-            composite.children[1] = branch
         self._drive(branch, Ended())
 
     def arrived(self, entry: Entry, before: tuple[int, ...] = ()) -> bool:

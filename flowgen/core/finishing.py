@@ -8,21 +8,27 @@ the clock and the deadline say by then.
 from __future__ import annotations
 
 from datetime import datetime
+from typing import Any
 
+from flowgen.core.context import RunFacts
 from flowgen.core.decision import Decision, Finish
+from flowgen.core.definitions import Definition
+from flowgen.core.driver import Driver
 from flowgen.core.endings import Ending, closed, closing_entry, finished, is_undone, overdue
 from flowgen.core.entries import Entry
 
 __all__ = ["Finishing"]
 
 
-class Finishing:
+class Finishing(Ending):
     """How far the end of one run is."""
 
-    __slots__ = ("_asked", "_ending", "_entry")
+    __slots__ = ("_asked", "_entry")
 
-    def __init__(self, ending: Ending) -> None:
-        self._ending = ending
+    def __init__(self, definition: Definition[..., Any, Any], facts: RunFacts, driver: Driver) -> None:
+        self.definition = definition
+        self.facts = facts
+        self.driver = driver
         self._asked = False
         self._entry: Entry | None = None
 
@@ -34,7 +40,7 @@ class Finishing:
     @property
     def undoing(self) -> bool:
         """Whether something is being undone, which no deadline ends."""
-        return self._asked or bool(self._ending.driver.ledger.open)
+        return self._asked or bool(self.driver.ledger.open)
 
     def limit(self, deadline: datetime | None) -> datetime | None:
         """The deadline, as long as it may end the run."""
@@ -44,13 +50,13 @@ class Finishing:
         """The run is closed: undo what it did."""
         self._asked = True
         self._entry = entry
-        self._ending.driver.undo(entry.index)
+        self.driver.undo(entry.index)
 
     def close(self, now: datetime, deadline: datetime | None, decision: Decision) -> bool:
         """Close the run when it is over and something is to be undone; whether it waits for that to be recorded."""
         if self._asked:
             return self._entry is None
-        driver = self._ending.driver
+        driver = self.driver
         if not driver.ledger.stands(driver.leaves.values()):
             return False
         finish = self._come_to(now, deadline)
@@ -62,7 +68,7 @@ class Finishing:
 
     def finish(self, now: datetime, deadline: datetime | None) -> Finish | None:
         """What the run comes to, now that nothing is to be undone any more; None: it goes on."""
-        driver = self._ending.driver
+        driver = self.driver
         if self._asked:
             return closed(self._entry, driver.ledger.not_undone) if self._entry is not None and driver.undone else None
         finish = self._come_to(now, deadline)
@@ -71,8 +77,8 @@ class Finishing:
         return finish
 
     def _come_to(self, now: datetime, deadline: datetime | None) -> Finish | None:
-        root_end = self._ending.driver.root_end
+        root_end = self.driver.root_end
         if root_end is not None:
-            return finished(self._ending, root_end)
+            return finished(self, root_end)
         limit = self.limit(deadline)
-        return overdue(self._ending, limit) if limit is not None and now >= limit else None
+        return overdue(self, limit) if limit is not None and now >= limit else None

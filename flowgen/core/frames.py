@@ -10,7 +10,7 @@ from typing import Any, Final, TypeAlias
 from flowgen.core.commands.command import Command, CompositeCommand
 from flowgen.core.definitions import defined_codes
 
-__all__ = ["FlowObject", "close_flow", "dispose", "inline_definitions", "is_unstarted", "location"]
+__all__ = ["FlowObject", "close_flow", "delegates", "dispose", "inline_definitions", "is_unstarted", "location"]
 
 FlowObject: TypeAlias = Generator[Any, Any, Any] | Coroutine[Any, Any, Any]
 
@@ -37,9 +37,13 @@ def _chain(flow: object) -> Iterator[tuple[object, CodeType]]:
 def inline_definitions(flow: object) -> list[tuple[object, str]]:
     """The definitions that the flow runs inline (`yield from checkout(...)`), outermost first, with their names."""
     inner = flow.gi_yieldfrom if isinstance(flow, GeneratorType) else getattr(flow, "cr_await", None)
-    if inner is None or getattr(inner, "gi_code", None) in _COMMAND_CODES:
-        return []
     return [(each, defined_codes[code]) for each, code in _chain(inner) if code in defined_codes]
+
+
+def delegates(flow: FlowObject) -> bool:
+    """Whether another flow yields for it, as far as that is seen at once."""
+    inner = flow.gi_yieldfrom if type(flow) is GeneratorType else getattr(flow, "cr_await", None)
+    return inner is not None and getattr(inner, "gi_code", None) not in _COMMAND_CODES
 
 
 def close_flow(flow: FlowObject) -> bool:

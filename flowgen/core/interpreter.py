@@ -31,14 +31,14 @@ from flowgen.core.context import Context, RunFacts, StepContext, StepFacts, View
 from flowgen.core.decision import Decision, Failed, Finish, Parked, Result, Waits, more
 from flowgen.core.definitions import Definition
 from flowgen.core.driver import Driver
-from flowgen.core.endings import Ending, set_aside
+from flowgen.core.endings import set_aside
 from flowgen.core.entries import Entry, EntryKind, Message, OutcomeKind
 from flowgen.core.failures import failure_from
 from flowgen.core.finishing import Finishing
 from flowgen.core.functions import ContextKind
 from flowgen.core.history import CommandState, History, long_history, saved_of
 from flowgen.core.inputs import open_handler
-from flowgen.core.mailbox import Mailbox
+from flowgen.core.mailbox import NO_MAIL, Mailbox
 from flowgen.core.orders import obey_all
 from flowgen.core.semantics import steps
 from flowgen.core.semantics.facts import patch_entry
@@ -97,10 +97,9 @@ class Execution:
         kind = StepContext if definition.function.context is ContextKind.STEP and definition.is_handler else Context
         self.context: Context[Any] = kind(facts, self.view)
         self._input = input
-        self._mail = Mailbox()
-        self._asking = semantics.Asking(facts, self._mail, entropy)
+        self._mail = NO_MAIL
+        self._asking = semantics.Asking(facts, NO_MAIL, entropy)
         self._driver = Driver(self.view, history, facts, determinism=definition.options.determinism, yielded=yielded)
-        self._asking.answers = self._driver.changes.answers
         self._states: dict[str, CommandState] = {}
         self._orphans: list[UUID] = []
         self.waiting = Waiting()
@@ -108,7 +107,7 @@ class Execution:
         # Recorded by an earlier owner: it is delivered with the rest of the history, and not asked for again.
         self._cancel_asked = bool(history.ordered) and any(map(_is_cancellation, history.ordered))
         self._begun = False
-        self._finishing = Finishing(Ending(definition, facts, self._driver))
+        self._finishing = Finishing(definition, facts, self._driver)
         self._delivering = -1
 
     # driving
@@ -140,10 +139,11 @@ class Execution:
             leave(token)
         if driver.root_end is not None or self.deadline is not None or self.finish is not None or self._mail.orders:
             self._end(now, decision)
-        if self._mail.consumed:
+        if self._mail is not NO_MAIL and self._mail.consumed:
             decision.consumed = [*decision.consumed, *self._mail.hand_over()]
         if driver.warnings:
-            decision.warnings, driver.warnings = driver.warnings, []
+            decision.warnings = driver.warnings.copy()
+            driver.warnings.clear()
         if self._orphans:
             decision.cancel_children = [*decision.cancel_children, *self._orphans]
             self._orphans.clear()
@@ -164,8 +164,8 @@ class Execution:
         leaf.phase = Phase.COMMITTING
         state = self._states.get(key, _UNKNOWN) if self._states else _UNKNOWN
         entry = steps.settle(leaf, result, state, self.facts)
-        if entry.value is not None:
-            self._weigh(entry.value, "the result of", key)
+        if entry.value is not None and len(entry.value) > codec.SIZE_WARNING:
+            self._driver.warnings.append(codec.size_warning(entry.value, f"the result of {key}"))
         return entry
 
     def retract(self, key: str) -> None:
@@ -181,6 +181,8 @@ class Execution:
 
         Whether there was a new one.
         """
+        if self._mail is NO_MAIL:
+            self._mail = self._asking.mail = Mailbox()
         addresses = self._mail.post(messages)
         for address in addresses:
             self._driver.fresh.extend(self.waiting.listening_to(address))
@@ -193,7 +195,9 @@ class Execution:
         self._cancel_asked = True
         value = codec.encode({"reason": reason})
         entry = Entry(-1, EntryKind.OUTCOME, _CANCELLATION_KEY, None, OutcomeKind.CANCELLATION, value=value)
-        return Decision(entries=[entry])
+        decision = Decision()
+        decision.entries.append(entry)
+        return decision
 
     def close(self) -> Sequence[str]:
         """Drop the handler, and say the warnings that no decision has said.
@@ -204,7 +208,8 @@ class Execution:
             with entered(self.context):
                 self._driver.close()
         self._driver.untie()
-        unsaid, self._driver.warnings = self._driver.warnings, []
+        unsaid = self._driver.warnings.copy()
+        self._driver.warnings.clear()
         return unsaid
 
     @property
@@ -355,6 +360,7 @@ class Execution:
             return
         asking, leaves, states = self._asking, driver.leaves, self._states
         asking.now, asking.decision, asking.prologue = now, decision, driver.prologue
+        asking.answers = driver.changes.answers
         fresh, driver.fresh = driver.fresh, []
         for leaf in fresh:
             if leaves.get(leaf.key) is not leaf or leaf.phase is Phase.COMMITTING or leaf.phase is Phase.CALLING:
@@ -365,18 +371,14 @@ class Execution:
             semantics.ask(leaf, asking)
             if leaf.phase is Phase.WAITING:
                 waiting.note(leaf)
-            elif leaf.text is not None:
-                self._weigh(leaf.text, "the data of", leaf.key)
-
-    def _weigh(self, text: str, what: str, key: str) -> None:
-        if len(text) > codec.SIZE_WARNING:
-            self._driver.warnings.append(codec.size_warning(text, f"{what} {key}"))
+            elif leaf.text is not None and len(leaf.text) > codec.SIZE_WARNING:
+                self._driver.warnings.append(codec.size_warning(leaf.text, f"the data of {leaf.key}"))
 
     def _cut(self, leaf: Leaf, decision: Decision) -> None:
         """A leaf whose branch was cancelled: nobody wants its outcome."""
         self.waiting.forget(leaf)
         if self.finish is None and self._driver.changes.is_new(leaf):
-            decision.entries.insert(0, patch_entry(leaf, self._asking.answers))
+            decision.entries.insert(0, patch_entry(leaf, self._driver.changes.answers))
         if leaf.phase is Phase.CALLING:
             decision.aborts = more(decision.aborts, leaf.key)
         if leaf.key in self._driver.leaves or leaf.key in self._driver.ledger.awaited:
@@ -407,10 +409,9 @@ class Execution:
             set_aside(decision, again, "the run is tried again", "retry policy")
 
     def _obey(self, decision: Decision) -> None:
-        ending = Ending(self.definition, self.facts, self._driver)
         undelivered = self.history.ordered[self._delivering + 1 :]
         self.finish = obey_all(
-            self._mail.orders, ending, self.finish, decision, undelivered, self._states, self.waiting
+            self._mail.orders, self._finishing, self.finish, decision, undelivered, self._states, self.waiting
         )
         self._mail.orders.clear()
 

@@ -10,10 +10,11 @@ the next that is taken.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Final
 
 from flowgen.core.entries import Entry, Message, MessageKind
 
-__all__ = ["Mailbox", "number"]
+__all__ = ["NO_MAIL", "Mailbox", "number"]
 
 _NUMBERS = (1 << 31) - 1
 _TAKES = "waitsignal:"
@@ -85,3 +86,7 @@ class Mailbox:
         self.boxes[message.address].remove(message)
         self.consumed.append(message.id)
         return None
+
+
+NO_MAIL: Final = Mailbox()
+"""Of every run that nothing was sent to, as most are. Nothing is posted here."""

@@ -7,6 +7,7 @@ closed segment, wait here until they are asked for.
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from typing import Final
 
 from flowgen.core import fingerprint, semantics
 from flowgen.core.branches import Leaf
@@ -19,13 +20,17 @@ from flowgen.errors import Divergence
 
 __all__ = ["Recorded"]
 
+NOTHING: Final[frozenset[str]] = frozenset()
+
 
 class Recorded:
     """The recorded outcomes of one run, against the code that asks for them."""
 
-    __slots__ = ("_determinism", "_facts", "_history", "_strict_until", "dead", "early", "kept", "refused")
+    __slots__ = ("_determinism", "_facts", "_history", "_strict_until", "_warnings", "dead", "early", "kept", "refused")
 
-    def __init__(self, history: History, facts: RunFacts, determinism: str) -> None:
+    def __init__(self, history: History, facts: RunFacts, determinism: str, warnings: list[str]) -> None:
+        """What the author is to be told is appended to `warnings`."""
+        self._warnings = warnings
         self._history = history
         self._facts = facts
         self._determinism = determinism
@@ -34,10 +39,17 @@ class Recorded:
         """Outcomes that the author named, of closed segments, by key."""
         self.early: dict[str, Entry] = {}
         """Outcomes of this segment that nobody has asked for yet, by key."""
-        self.dead: set[str] = set()
-        """Keys of commands that were cut off with their branches."""
+        self.dead: set[str] | frozenset[str] = NOTHING
+        """Keys of commands that were cut off with their branches. Read only."""
         self.refused: Entry | None = None
         """The entry that does not fit the code, or cannot be read."""
+
+    def bury(self, key: str) -> None:
+        """The command of this key was cut off with its branch."""
+        if isinstance(self.dead, set):
+            self.dead.add(key)
+        else:
+            self.dead = {key}
 
     def is_strict(self, entry: Entry) -> bool:
         """Whether it is a divergence when nobody asks for this entry."""
@@ -63,14 +75,17 @@ class Recorded:
         if self.is_strict(entry):
             raise self.diverged(entry, leaves, ended=ended)
 
-    def check(self, leaf: Leaf, entry: Entry) -> str | None:
-        """Compare a recorded outcome with the command that it is for; a warning, or None. Raises Divergence."""
+    def check(self, leaf: Leaf, entry: Entry) -> None:
+        """Compare a recorded outcome with the command that it is for; other arguments are warned of.
+
+        Raises Divergence.
+        """
         if entry.fingerprint is None or entry.fingerprint == leaf.fingerprint:
-            return None
+            return
         self.check_kind(leaf, entry)
         if self._determinism == "strict":
             raise self.diverged(entry, [leaf], ended=False)
-        return (
+        self._warnings.append(
             f"{leaf.key} was recorded with other arguments than {self._facts.shown(leaf.command)} has now, at "
             f'{location(leaf.branch.author)}; the recorded outcome is used (determinism="strict" would park the run)'
         )
@@ -82,16 +97,18 @@ class Recorded:
         if recorded[:2] != ours[:2]:
             raise self.diverged(entry, [leaf], ended=False)
 
-    def known(self, leaf: Leaf) -> tuple[Entry | None, str | None]:
-        """The outcome that is known before it is asked for, and a warning. Raises Divergence."""
+    def known(self, leaf: Leaf) -> Entry | None:
+        """The outcome that is known before it is asked for. Raises Divergence."""
         entry = self.early.pop(leaf.key, None)
         if entry is not None and entry.fingerprint is not None:
             if entry.fingerprint == leaf.fingerprint:
-                return entry, None
+                return entry
             # The same key with other arguments belongs to another pass of the loop.
             self.check_kind(leaf, entry)
         entry = self.kept.get(leaf.key) if leaf.command.kind not in semantics.UNKEPT else None
-        return entry, None if entry is None else self.check(leaf, entry)
+        if entry is not None:
+            self.check(leaf, entry)
+        return entry
 
     def close_segment(self, closed: Sequence[Entry], prologue: int | None) -> None:
         """A segment was closed, with these outcomes: what its author named is kept."""
@@ -100,4 +117,4 @@ class Recorded:
             if entry.named:
                 self.kept[entry.key] = entry
         self.early.clear()
-        self.dead.clear()
+        self.dead = NOTHING

@@ -159,10 +159,12 @@ class Ledger:
         ]
 
     def branch(self, undo: Undo, composite: Composite | None) -> Branch:
-        """The branch that undoes, not driven yet; for `composite`, or for the run."""
+        """The branch that undoes, not driven yet; for `composite`, counted as open there, or for the run."""
         self._undos.append(undo)
         branch = Branch(undo.path, self._undoing(undo), None, composite, 1, undoes=True)
         branch.scopes = [Opened(branch.flow, "", undo)]
+        if composite is not None:
+            composite.children[1] = branch
         return branch
 
     def _undoing(self, undo: Undo) -> Generator[Command[Any], Any, None]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from flowgen.core.branches import Branch, Names, Opened
-from flowgen.core.frames import inline_definitions
+from flowgen.core.frames import delegates, inline_definitions
 
 __all__ = ["innermost", "reopened"]
 
@@ -18,11 +18,10 @@ def innermost(branch: Branch) -> Names:
     if branch.flow is None:
         return Names(branch.path, branch.authored)
     scopes = branch.scopes
-    inline = inline_definitions(branch.flow)
-    if not inline and len(scopes) == 1:
+    if len(scopes) == 1 and not delegates(branch.flow):
         return scopes[0].names
     depth = 1
-    for flow, name in inline:
+    for flow, name in inline_definitions(branch.flow):
         if depth >= len(scopes) or scopes[depth].flow is not flow:
             del scopes[depth:]
             scopes.append(Opened(flow, name, scopes[-1].names.inline(name)))

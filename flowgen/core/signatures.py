@@ -17,7 +17,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from flowgen.core.codec import encode, structure
-from flowgen.core.trees import is_plain
+from flowgen.core.trees import ATOMS, is_plain
 from flowgen.errors import CodecError
 
 __all__ = ["Binder", "binder_for"]
@@ -185,9 +185,14 @@ class Binder:
         self._check_known(bound)
         annotations = self.annotations
         who = what or f"{self.name}()"
-        return {
-            name: structure(value, annotations[name], what=f"{who} argument {name!r}") for name, value in bound.items()
-        }
+        found: dict[str, Any] = {}
+        for name, value in bound.items():
+            annotation = annotations[name]
+            if type(value) is annotation and annotation in ATOMS:
+                found[name] = value
+            else:
+                found[name] = structure(value, annotation, what=f"{who} argument {name!r}")
+        return found
 
     def _check_known(self, bound: Mapping[str, Any]) -> None:
         for name in bound:

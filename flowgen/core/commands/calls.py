@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Self, overload
 import attrs
 from typing_extensions import TypeVar
 
-from flowgen.core.canonical import canonical, written
+from flowgen.core.canonical import canonical, exact
 from flowgen.core.commands.command import Command, Compensation, given_compensation, set_field, shown_call
 from flowgen.core.definitions import Definition, is_definition
 from flowgen.core.durations import Duration
@@ -22,7 +22,6 @@ from flowgen.core.functions import Flavour, Function, describe
 from flowgen.core.options import After, JoinRule, StepOptions, When, common_options, step_options
 from flowgen.core.retry import DEFAULT_STEP, Retry
 from flowgen.core.states import RunKind
-from flowgen.core.trees import ATOMS, is_plain
 from flowgen.errors import DefinitionError
 
 if TYPE_CHECKING:
@@ -100,8 +99,8 @@ class _Call(Command[T_co]):
         # One call deep: it is made for each step, and again in each replay.
         binder = self.function.binder
         bound = binder.bind(self.args, dict(self.kwargs) if self.kwargs else {})
-        text = written(bound)
-        if text is None or not is_exact(bound, text):
+        text = exact(bound)
+        if text is None:
             binder.check_arguments(bound, what=f"{type(self).__name__}({self.target})")
             text = canonical(bound)
         return f"{self.kind}:{self.target}:{text_hash(text)}"
@@ -213,15 +212,6 @@ class Transaction(_Call[T_co]):
         """The same transaction with options; see `Step.opts`."""
         common, undo = common_options(name, after, when, join), given_compensation(compensate)
         return self._with(step_options(self.options, common, retry, timeout, None, config, undo))
-
-
-def is_exact(bound: Mapping[str, Any], text: str) -> bool:
-    """Whether it can be seen at once that JSON keeps these arguments, whose canonical text is given, exactly."""
-    for value in bound.values():
-        if type(value) not in ATOMS and not is_plain(value):
-            return False
-    # Escaped beyond ASCII: perhaps half of a pair of surrogates.
-    return "\\ud" not in text and "NaN" not in text and "Infinity" not in text
 
 
 def is_handler(fn: Any) -> bool:

@@ -29,9 +29,9 @@ class Asking:
     decision: Decision = attrs.field(init=False)
     state: CommandState = attrs.field(init=False)
     """What is recorded of the command so far."""
-    answers: Mapping[str, bool] = attrs.field(factory=dict, init=False)
+    answers: Mapping[str, bool] = attrs.field(init=False)
     """What is known of changes of the code, by their ids."""
-    deadlines: set[str] = attrs.field(factory=set, init=False)
+    deadlines: frozenset[str] = attrs.field(default=frozenset(), init=False)
     """Keys of the outcomes on their way that say when the run is to end."""
     prologue: int | None = attrs.field(default=None, init=False)
     """Where the prologue ended; None when the handler has not read its checkpoint."""
@@ -49,7 +49,7 @@ class Asking:
     def moves_deadline(self, entry: Entry) -> bool:
         """Whether it says when the run is to end, told once."""
         found = entry.key in self.deadlines
-        self.deadlines.discard(entry.key)
+        self.deadlines -= {entry.key}
         return found
 
     def record(self, leaf: Leaf, entry: Entry) -> None:

@@ -30,7 +30,7 @@ def ask(leaf: Leaf, command: SetProgress | SetDeadline | ContinueAsNew, asking: 
             asking.decision.progress = Progress(leaf.key, leaf.text or "null")
         case SetDeadline(lasts=lasts):
             asking.decision.deadline = NewDeadline(leaf.key, lasts)
-            asking.deadlines.add(leaf.key)
+            asking.deadlines |= {leaf.key}
             entry.delay = lasts
     asking.record(leaf, entry)
 

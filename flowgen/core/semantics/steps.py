@@ -69,16 +69,16 @@ def settle(leaf: Leaf, result: Result, state: CommandState, facts: RunFacts) -> 
     command: Step[Any] | Transaction[Any] = leaf.command  # type: ignore[assignment]  # only these make calls
     attempt = state.attempts + 1
     if isinstance(result, Returned):
-        mistake = None if type(result.value) in ATOMS else no_result(result.value, f"the result of {leaf.key}")
-        if mistake is not None:
-            return final(leaf, mistake, attempt)
+        value, annotation = result.value, command.function.result_type
+        atom = type(value) in ATOMS
         try:
-            annotation = command.function.result_type
-            text = _encoded(leaf, result.value, annotation, facts.max_payload)
+            if not atom and (mistake := no_result(value, f"the result of {leaf.key}")) is not None:
+                return final(leaf, mistake, attempt)
+            text = _encoded(leaf, value, annotation, facts.max_payload)
+            if not atom and isinstance(value, Choose) and not isinstance(codec.decode(text, annotation), Choose):
+                return final(leaf, _unannotated_choice(leaf), attempt)
         except CodecError as refused:
             return final(leaf, refused, attempt)
-        if isinstance(result.value, Choose) and not isinstance(codec.decode(text, annotation), Choose):
-            return final(leaf, _unannotated_choice(leaf), attempt)
         return Entry(
             -1, EntryKind.OUTCOME, leaf.key, leaf.fingerprint, OutcomeKind.VALUE, attempt, text, None, None, leaf.named
         )
