@@ -121,3 +121,37 @@ def test_a_poll_sleeps_between_its_calls(app: App, flowgen_client: Client, flowg
     paths = [each.path for each in flowgen_client.history(run.id) if each.kind == "outcome"]
     prefix = "race/poll/"
     assert paths == [prefix + name for name in ("state_of", "sleep", "state_of#2", "sleep#2", "state_of#3")]
+
+
+def test_a_thousand_items_by_three_and_none_at_all(app: App, flowgen_client: Client, flowgen_worker: Workers) -> None:
+    done: list[int] = []
+
+    @app.task
+    def count(total: int) -> int:
+        return total
+
+    @app.workflow
+    def work(part: Range, total: int) -> Flow[int]:
+        yield Sleep(0)
+        done.extend(range(part.start, part.end))
+        return part.end - part.start
+
+    @app.task
+    def report(found: BatchResult[int], total: int) -> list[object]:
+        return [found.results, found.worker_count, found.success_rate, found.failures]
+
+    @app.workflow
+    def load(total: int) -> Flow[list[object]]:
+        return (yield from batch(count, work, report, total, workers=3))
+
+    flowgen_worker(app)
+    thousand, nothing = flowgen_client.start(load, 1000), flowgen_client.start(load, 0)
+    assert thousand.result(timeout=20) == [[334, 334, 332], 3, 1.0, []]
+    cuts = sorted(each.input["part"]["start"] for each in flowgen_client.list(RunQuery(parent=thousand.uuid)))
+    assert cuts == [0, 334, 668]
+    assert set(done) == set(range(1000))
+    assert nothing.result(timeout=20) == [[], 0, 1.0, []]
+    assert flowgen_client.count(RunQuery(parent=nothing.uuid)) == 0
+    assert [item.path for item in flowgen_client.history(nothing.id)] == ["count", "report"]
+    two = flowgen_client.start(load, 2)
+    assert two.result(timeout=20) == [[1, 1], 2, 1.0, []]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -246,3 +247,91 @@ def test_with_a_codec_nothing_of_what_was_not_undone_is_stored_plain(
     stored = db.execute("select string_agg(error::text, ' ') from flowgen.run").fetchone()
     entries = db.execute("select string_agg(value, ' ') from flowgen.entry").fetchone()
     assert "secret" not in f"{stored}{entries}"
+
+
+def test_a_cancel_while_a_failed_run_is_undone_changes_nothing_and_what_failed_for_good_is_shown(
+    app: App, flowgen_client: Client, flowgen_worker: Workers
+) -> None:
+    bookings = Bookings()
+    undoing, go = threading.Event(), threading.Event()
+    tries: list[int] = []
+
+    def release(what: str) -> None:
+        bookings.seen.append(f"release {what}")
+        undoing.set()
+        assert go.wait(20)
+        flowgen.current().signal.raise_if_aborted()
+        bookings.seen.append(f"released {what}")
+
+    def refuse(what: str) -> None:
+        tries.append(flowgen.current().attempt)
+        raise OSError("the airline does not answer")
+
+    @app.workflow
+    def slow_refund() -> Flow[None]:
+        yield Sleep(hours=1)
+
+    @app.workflow
+    def trip() -> Flow[None]:
+        yield bookings.booked("hotel")
+        yield Step(bookings.book, "tour").opts(name="tour", compensate=Invoke(slow_refund))
+        flight = Step(bookings.book, "flight").opts(name="flight")
+        yield flight.opts(compensate=lambda what: Step(refuse, what).opts(retry=Retry(2, initial=0.01)))
+        yield Step(bookings.book, "car").opts(name="car", compensate=lambda what: Step(release, what))
+        raise ValueError("no visa")
+
+    flowgen_worker(app)
+    run = flowgen_client.start(trip)
+    assert undoing.wait(20)
+    flowgen_client.cancel(run.id, reason="enough")
+    go.set()
+    eventually(lambda: any(each.name == "slow_refund" for each in flowgen_client.list()), 20)
+    flowgen_client.cancel(run.id, reason="really enough")
+    with pytest.raises(RunFailed, match="ValueError: no visa") as failed:
+        run.result(timeout=20)
+    assert bookings.seen == ["release car", "released car", "hotel"]
+    assert tries == [1, 2]
+    shown = {each["key"]: each["failure"]["type"] for each in failed.value.failure.details["not_undone"]}
+    assert shown == {"flight": "OSError", "tour": "RunCancelled"}
+    items = [item for item in flowgen_client.history(run.id) if item.path.endswith("#undo")]
+    ends = {item.path: item.outcome for item in items if item.kind == "outcome"}
+    assert list(ends) == ["car#undo", "flight#undo", "tour#undo", "hotel#undo"]
+    assert (ends["car#undo"], ends["flight#undo"], ends["hotel#undo"]) == ("value", "failure", "value")
+    (error,) = [item.error for item in items if item.path == "flight#undo" and item.kind == "outcome"]
+    assert error is not None
+    assert (error.type, error.message) == ("OSError", "the airline does not answer")
+    assert [item.kind for item in items if item.path == "flight#undo"] == ["attempt", "outcome"]
+
+
+def test_what_was_undone_while_its_run_was_cancelled_survives_a_killed_worker(
+    program: Program, flowgen_client: Client
+) -> None:
+    program.write("""
+def book(what):
+    return what
+
+def cancel(what):
+    note(f"cancel {what}")
+    if what == "b":
+        gate("open", 60)
+
+@workflow
+def trip() -> Flow[None]:
+    for what in "abc":
+        yield from Step(book, what).opts(compensate=lambda booked: Step(cancel, booked))
+    try:
+        yield Sleep(hours=1)
+    finally:
+        yield Step(note, "cleaned")
+""")
+    first = program.start()
+    run = flowgen_client.start(flowgen.call("trip"))
+    eventually(lambda: run.refresh().status == "waiting")
+    flowgen_client.cancel(run.id, reason="enough")
+    program.noted("cancel b")
+    first.kill()
+    program.open("open")
+    program.start()
+    with pytest.raises(RunCancelled, match="enough"):
+        run.result(timeout=30)
+    assert program.notes() == ["cleaned", "cancel c", "cancel b", "cancel b", "cancel a"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import psycopg
@@ -302,3 +303,28 @@ def test_no_log_shows_a_token(
         run.result(timeout=20)
     assert texts
     assert text not in caplog.text
+
+
+def test_of_many_who_use_a_token_at_once_one_does(
+    app: App, flowgen_client: Client, flowgen_worker: Workers, flowgen_database: str
+) -> None:
+    @app.workflow
+    def waits() -> Flow[int]:
+        return (yield from Wait((yield from CompletionToken(int))))
+
+    flowgen_worker(app)
+    runs = [flowgen_client.start(waits) for _ in range(5)]
+    texts = [eventually(lambda run=run: text_of(flowgen_client, run.id)) for run in runs]
+
+    def use(place: int, n: int) -> int | None:
+        try:
+            flowgen_client.complete(texts[place], n)
+        except TokenUsed:
+            return None
+        return n
+
+    with ThreadPoolExecutor(8) as pool:
+        used = [list(pool.map(lambda n, place=place: use(place, n), range(8))) for place in range(5)]
+    taken = [[n for n in each if n is not None] for each in used]
+    assert [len(each) for each in taken] == [1] * 5
+    assert [run.result(timeout=20) for run in runs] == [each[0] for each in taken]
