@@ -10,6 +10,7 @@ import os
 import sys
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +19,9 @@ import psycopg
 import flowgen
 from flowgen import Settings
 from flowgen.errors import DatabaseError, FlowgenError, RunExists
-from tests.chaos import more_flows
+from tests.chaos import more_flows, outside
 from tests.chaos.bodies import app
-from tests.chaos.expected import LARGEST
+from tests.chaos.expected import LARGEST, verb_of
 from tests.chaos.plan import Plan, Start
 
 
@@ -41,7 +42,9 @@ class Client:
         """One thing, and what came of it."""
         told: dict[str, Any] = {"n": start.n, "name": start.name, "id": start.id, "kind": start.kind}
         if start.kind == "cancel":
-            return {**told, **self._cancelled(start)}
+            return {**told, **self._changed(start, self._client.cancel)}
+        if start.kind == "mend":
+            return {**told, **self._changed(start, self._mend(start.n))}
         if start.kind == "sql":
             return {**told, **self._started_by_sql(start)}
         call = app.definition(start.name).call(n=start.n)
@@ -56,14 +59,19 @@ class Client:
         self._runs[start.n] = str(run.uuid)
         return {**told, "said": "ok", "run": str(run.uuid), "attached": run.attached}
 
-    def _cancelled(self, start: Start) -> dict[str, Any]:
+    def _mend(self, n: int) -> Callable[[str], object]:
+        return lambda run: outside.decide(self._client, run, n, verb_of(n))
+
+    def _changed(self, start: Start, change: Callable[[str], object]) -> dict[str, Any]:
         run = self._runs.get(start.n)
         if run is None:
             return {"said": "failed"}
         try:
-            self._client.cancel(run)
+            change(run)
         except DatabaseError as error:
             return {"said": "unknown", "run": run, "error": str(error)}
+        except psycopg.OperationalError as error:
+            return {"said": "failed", "run": run, "error": str(error)}
         except FlowgenError as error:
             return {"said": "failed", "run": run, "error": str(error)}
         return {"said": "ok", "run": run}

@@ -13,8 +13,12 @@ from typing import Any, TypeAlias
 
 import attrs
 
+from tests.chaos.outages import Session as Session
+from tests.chaos.outages import Span as Span
+from tests.chaos.outages import merged, nobody
+
 OUTCOME, ATTEMPT, ARMED, CHILD, CHECKPOINT, SET_ASIDE = 1, 2, 4, 5, 6, 7
-VALUE, FAILURE = 1, 2
+VALUE, FAILURE, SKIPPED = 1, 2, 5
 READY, RUNNING, HELD, WAITING = 0, 3, 2, 4
 COMPLETED, FAILED, CANCELLED = 7, 8, 9
 
@@ -94,6 +98,9 @@ class RunChange:
     claim: int = 0
     recoveries: int = 0
     due: float | None = None
+    deadline: float | None = None
+    floor: int | None = None
+    """Entries below it are of passes that have ended."""
 
 
 @attrs.frozen
@@ -105,18 +112,6 @@ class Write:
     who: str
     runs: tuple[str, ...]
     indexes: tuple[int, ...]
-
-
-@attrs.define
-class Session:
-    """A worker's session: since when it is, is dead, and may write nothing any more."""
-
-    id: str
-    who: str
-    born: float
-    dead: float | None = None
-    dead_by: str = ""
-    quiet: float | None = None
 
 
 @attrs.frozen
@@ -148,19 +143,6 @@ class Kill:
 
 
 @attrs.frozen
-class Span:
-    """Something was not as it should be for a while, for one worker or (`who` None) for all.
-
-    `kind` is server, stop, blackhole, reset, terminate, ack, stall or term.
-    """
-
-    kind: str
-    since: float
-    until: float
-    who: str | None = None
-
-
-@attrs.frozen
 class Outcome:
     """A stored outcome that answers."""
 
@@ -169,6 +151,7 @@ class Outcome:
     status: int
     value: str | None
     attempt: int | None
+    at: float = 0.0
 
 
 @attrs.define(slots=False)
@@ -177,8 +160,11 @@ class Evidence:
 
     starts: list[dict[str, Any]] = attrs.field(factory=list)
     cancels: list[dict[str, Any]] = attrs.field(factory=list)
+    orders: list[dict[str, Any]] = attrs.field(factory=list)
+    """What an operator was told when he decided about a step."""
     runs: list[RunRow] = attrs.field(factory=list)
     entries: list[EntryRow] = attrs.field(factory=list)
+    """Those of earlier passes too, which the engine deletes."""
     ledger: dict[Call, int] = attrs.field(factory=dict)
     changes: list[Change] = attrs.field(factory=list)
     run_changes: list[RunChange] = attrs.field(factory=list)
@@ -233,16 +219,36 @@ class Evidence:
             found[entry.run].append(entry)
         return found
 
+    @cached_property
+    def decided(self) -> set[str]:
+        """Runs of which an operator may have decided something."""
+        return {order["run"] for order in self.orders if order["said"] != "failed"}
+
+    @cached_property
+    def passes(self) -> dict[str, list[tuple[int, float]]]:
+        """Of each run that went on as new: which entries each pass began with, and when."""
+        found: dict[str, list[tuple[int, float]]] = defaultdict(list)
+        for change in self.run_changes:
+            floors = found[change.run] if change.floor is not None else []
+            if change.floor is not None and (not floors or floors[-1][0] < change.floor):
+                floors.append((change.floor, change.at))
+        return found
+
     def segments(self) -> Iterator[tuple[EntryRow, int]]:
-        """Each entry that was not set aside with its segment: a checkpoint begins the next."""
-        for entries in self.history.values():
-            aside, below = _set_aside(entries)
-            segment = 0
-            for entry in entries:
-                if entry.kind == CHECKPOINT:
-                    segment += 1
-                elif entry.index not in aside and entry.index >= below:
-                    yield entry, segment
+        """Each entry that was not set aside with its segment: a checkpoint, or a new pass, begins the next."""
+        for run in self.history:
+            yield from self.segments_of(run)
+
+    def segments_of(self, run: str) -> Iterator[tuple[EntryRow, int]]:
+        entries = self.history.get(run, [])
+        aside, below = _set_aside(entries)
+        floors = [floor for floor, _ in self.passes.get(run, ())]
+        saved = 0
+        for entry in entries:
+            if entry.kind == CHECKPOINT:
+                saved += 1
+            elif entry.index not in aside and entry.index >= below:
+                yield entry, saved + bisect_right(floors, entry.index)
 
     @cached_property
     def outcomes(self) -> dict[Call, list[Outcome]]:
@@ -251,7 +257,7 @@ class Evidence:
         for entry, segment in self.segments():
             if entry.kind == OUTCOME:
                 call = (entry.run, entry.key, segment)
-                found[call].append(Outcome(call, entry.index, entry.status or 0, entry.value, entry.attempt))
+                found[call].append(Outcome(call, entry.index, entry.status or 0, entry.value, entry.attempt, entry.at))
         return found
 
     @cached_property
@@ -290,6 +296,12 @@ class Evidence:
         # It may notice later than another worker takes over, when nobody answers it.
         return any(since <= t <= until + self.lease for t in self.lost_at.get(who, ()))
 
+    def woke_too_late(self, line: Line) -> bool:
+        """Whether a worker that had been stopped went on before it saw that its lease was over."""
+        who, t = line["who"], line["t"]
+        stood = self.struck(frozenset({"stop", "stall"}), who, t - 0.5, t)
+        return stood and any(t - 60 < lost <= t + 0.5 for lost in self.lost_at.get(who, ()))
+
     def logged(self, who: str, since: float, until: float) -> list[str]:
         """What the engine warned of in this process between two moments."""
         return [
@@ -315,29 +327,7 @@ class Evidence:
         spans = [
             (span.since, span.until) for span in self.spans if span.who is None and span.kind in ("server", "stall")
         ]
-        return merged([*spans, *self._nobody()])
-
-    def _nobody(self) -> Iterator[tuple[float, float]]:
-        """When no worker was there that was not dead, stopped or cut off."""
-        away: dict[str, list[tuple[float, float]]] = defaultdict(list)
-        for span in self.spans:
-            if span.who is not None and span.kind in ("stop", "blackhole", "stall"):
-                away[span.who].append((span.since, span.until))
-        there: list[tuple[float, float]] = []
-        for session in self.sessions.values():
-            since = session.born
-            end = min(self.killed_at.get(session.who, float("inf")), session.dead or float("inf"))
-            for gone, back in merged(away[session.who]):
-                if since < gone < end:
-                    there.append((since, gone))
-                since = max(since, back)
-            if since < end:
-                there.append((since, end))
-        last: float | None = None
-        for since, end in merged(there):
-            if last is not None:
-                yield last, since
-            last = end
+        return merged([*spans, *nobody(self.spans, self.sessions.values(), self.killed_at)])
 
     def outage(self, since: float, until: float) -> float:
         """Seconds between two moments in which nobody could work."""
@@ -369,17 +359,6 @@ class Evidence:
             if change.tx != tx or change.owner_before is None:
                 found = change.owner
         return None if found is None else self.sessions.get(found)
-
-
-def merged(spans: list[tuple[float, float]]) -> list[tuple[float, float]]:
-    """The same time, as spans that are apart and in order."""
-    found: list[tuple[float, float]] = []
-    for since, until in sorted(spans):
-        if found and since <= found[-1][1]:
-            found[-1] = found[-1][0], max(until, found[-1][1])
-        else:
-            found.append((since, until))
-    return found
 
 
 def _set_aside(entries: list[EntryRow]) -> tuple[set[int], int]:

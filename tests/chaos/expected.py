@@ -34,6 +34,8 @@ class Expected:
 
     value: Any = None
     failure: str | None = None
+    may_fail: bool = False
+    """Whether it may come to either of them: others decide."""
 
     def fits(self, output: Any) -> bool:
         return _fits(self.value, output)
@@ -42,6 +44,8 @@ class Expected:
 def _fits(expected: Any, output: Any) -> bool:
     if isinstance(expected, Maybe):
         return output in (expected.value, INTERRUPTED)
+    if isinstance(expected, OneOf):
+        return any(_fits(each, output) for each in expected.values)
     if isinstance(expected, dict) and isinstance(output, Mapping):
         return expected.keys() == output.keys() and all(_fits(each, output[key]) for key, each in expected.items())
     if isinstance(expected, list) and isinstance(output, list):
@@ -54,6 +58,13 @@ class Maybe:
     """A value, or the word that an at-most-once call was interrupted."""
 
     value: Any
+
+
+@attrs.frozen
+class OneOf:
+    """Any of these values."""
+
+    values: tuple[Any, ...]
 
 
 def linear(n: int) -> Expected:
@@ -193,11 +204,98 @@ def strict(n: int, when: str) -> Expected:
     return Expected(failure="CodecError")
 
 
+def items_of(n: int) -> list[int]:
+    return [n + k for k in range(2 + pick(n, "items", 4))]
+
+
+def mapped(n: int) -> Expected:
+    items = items_of(n)
+    some = [f"not {item}" if item % 3 == 0 else item * 2 for item in items]
+    return Expected({"grown": [item + 1 for item in items], "some": some, "runs": [item * 2 for item in items[:3]]})
+
+
+def raced(n: int) -> Expected:
+    first = (["quick", n], ["slow", n + 5], ["child", n * 3], ["late", None])
+    second = (["flow", [n + 1, n + 2]], ["tree", tree(n, 1)], ["book", n])
+    return Expected({"first": OneOf(first), "after": n + 1, "second": OneOf(second)})
+
+
+def woven(n: int) -> Expected:
+    done = {"left": n + 1} if n % 2 else {"right": n + 2, "extra": n * 2}
+    done |= {"both": n + 3, "end": n + 5} | ({"rare": n + 4} if n % 3 == 0 else {})
+    skipped = {"left", "right", "extra", "rare"} - done.keys()
+    return Expected({"done": done, "skipped": sorted(skipped), "failed": ["broken"]})
+
+
+def fails_in_the_end(n: int) -> bool:
+    return pick(n, "fails", 2) == 0
+
+
+def trip(n: int) -> Expected:
+    if fails_in_the_end(n):
+        return Expected(failure="StepFailed")
+    return Expected([n + 1, n, -1, n * 2, n])
+
+
+def words_of(n: int) -> int:
+    """How many signals are sent."""
+    return 2 + pick(n, "words", 4)
+
+
+def chat(n: int) -> Expected:
+    return Expected([n * 100 + k for k in range(words_of(n))])
+
+
+def news_of(n: int) -> int:
+    """How many events are emitted."""
+    return 2 + pick(n, "news", 3)
+
+
+def hub(n: int) -> Expected:
+    many = news_of(n)
+    return Expected([[many - 1, many - 1], list(range(many)), list(range(many))])
+
+
+def promised(n: int) -> Expected:
+    return Expected([f"refused {n}" if pick(n, f"token{place}", 3) == 0 else n for place in range(2)])
+
+
+def verb_of(n: int) -> str:
+    """What the operator decides."""
+    return ("retry", "skip", "complete")[pick(n, "verb", 3)]
+
+
+def mended(n: int) -> Expected:
+    value = {"retry": n, "skip": -1, "complete": 7 * n}[verb_of(n)]
+    return Expected([n, value, n + 1], "StepFailed", may_fail=True)
+
+
+def passes_of(n: int) -> int:
+    return 2 + pick(n, "passes", 5)
+
+
+def rounds(n: int, turn: int = 0, total: int = 0) -> Expected:
+    count = passes_of(n)
+    return Expected({"turns": count, "total": sum(n + k + 1 for k in range(count)), "new": True})
+
+
+def lines_of(n: int) -> int:
+    return 3 + pick(n, "lines", 4)
+
+
+def ahead(n: int) -> Expected:
+    total = 0
+    for line in range(lines_of(n)):
+        total += 3 * (n + line) + (n if line % 3 == 0 else 2 * n + 1 if line % 3 == 1 else 0)
+    return Expected(total)
+
+
 EXPECTED: dict[str, Callable[..., Expected]] = {
     each.__name__: each
     for each in (
         linear, wobbly, far, late, once, nap, doomed, family, pages, planned, books, fan, facts, coroutine, lone,
-        branch, tidy, deployed, fresh, slow, heavy, odd, poison, strange, strict,
+        branch, tidy, deployed, fresh, slow, heavy, odd, poison, strange, strict, mapped, raced, woven, trip, chat, hub,
+        promised, mended, rounds, ahead,
     )
 }  # fmt: skip
 """By definition. Each takes the input by name."""

@@ -15,6 +15,7 @@ from flowgen import (
     Failure,
     Flow,
     Gather,
+    GraphResult,
     Invoke,
     Now,
     OutcomeError,
@@ -32,13 +33,14 @@ from flowgen import (
     Unschedule,
     Uuid,
     Wait,
+    Winner,
     current,
 )
 from tests.chaos import bodies, witness
 from tests.chaos.bodies import app
 from tests.chaos.expected import INTERRUPTED, pages_of, pause, pick, steps_of
 
-__all__ = ["app", "nap_for", "see"]
+__all__ = ["app", "branch", "double", "nap_for", "nested", "see"]
 
 
 def _told(key: str, segment: int, value: str, whole: bool) -> None:
@@ -66,6 +68,10 @@ def nap_for(key: str, seconds: float, segment: int = 0) -> Generator[Any, Any, A
 def _shown(value: Any) -> Any:
     if isinstance(value, Failure):
         return [value.type, value.message]
+    if isinstance(value, Winner):
+        return [value.tag, _shown(value.value)]
+    if isinstance(value, GraphResult):
+        return [str(dict(value)), str(dict(value.skipped)), str(list(value.failed))]
     return [_shown(each) for each in value] if isinstance(value, tuple | list) else value
 
 
@@ -236,7 +242,7 @@ def books(n: int) -> Flow[dict[str, Any]]:
     return {"sync": one, "async": two, "flaky": three, "refused": said, "both": list(pair)}
 
 
-def _nested(prefix: str, n: int) -> Generator[Any, Any, list[int]]:
+def nested(prefix: str, n: int) -> Generator[Any, Any, list[int]]:
     one = yield from see(f"{prefix}add", Step(bodies.add, n, 1, pause(n, "nested")))
     yield from nap_for(f"{prefix}sleep", 0.3)
     two = yield from see(f"{prefix}add_async", Step(bodies.add_async, n, 2))
@@ -259,7 +265,7 @@ def fan(n: int) -> Flow[dict[str, Any]]:
         Step(bodies.add, n, 0, pause(n, "one")),
         Step(bodies.add_async, n, 10, pause(n, "two")),
         Invoke(double, n, 2),
-        _nested("gather/3/", n),
+        nested("gather/3/", n),
         Transaction(bodies.book, n + 5, 0, 0.1),
     )
     done = yield from see("gather", everything, whole=True)
@@ -268,7 +274,7 @@ def fan(n: int) -> Flow[dict[str, Any]]:
     mixed = yield from see("gather#2", some, whole=True)
     first = "nothing"
     try:
-        losing = Gather(broken, Sleep(30), _nested("gather#3/2/", n), Invoke(branch, n, 1))
+        losing = Gather(broken, Sleep(30), nested("gather#3/2/", n), Invoke(branch, n, 1))
         yield from see("gather#3", losing, whole=True)
     except StepFailed as error:
         first = type(error).__name__

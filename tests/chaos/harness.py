@@ -18,7 +18,7 @@ import attrs
 import psycopg
 
 import flowgen
-from tests.chaos import audit, checker, witness
+from tests.chaos import audit, checker, outside, witness
 from tests.chaos.bodies import app
 from tests.chaos.evidence import Evidence, Kill, Span, Violation
 from tests.chaos.expected import LARGEST
@@ -131,6 +131,7 @@ class Harness:
         self.plan.save(self.folder / "plan.json")
         self.say(f"plan {self.plan.hash} (seed {self.plan.seed}): {self.folder / 'plan.json'}")
         server = Server(self.folder / "server")
+        self._environ[outside.URL] = server.url
         with contextlib.ExitStack() as stack:
             stack.callback(server.end)
             store = Store(server.url)
@@ -254,7 +255,8 @@ class Harness:
         lines = list(witness.lines(self._fleet.spoken))
         stalls = [Span("stall", line["since"], line["t"], line["who"]) for line in lines if line["e"] == "stall"]
         return Evidence(
-            starts=[each for each in said if each["kind"] != "cancel"],
+            starts=[each for each in said if each["kind"] not in ("cancel", "mend")],
+            orders=[each for each in said if each["kind"] == "mend"],
             cancels=[each for each in said if each["kind"] == "cancel"],
             runs=store.runs(),
             entries=store.entries(shift),

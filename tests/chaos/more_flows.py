@@ -11,12 +11,14 @@ from datetime import datetime
 from typing import Any
 
 from flowgen import Flow, Retry, Step, StepFailed, Transaction
-from tests.chaos import bodies, inside
+from tests.chaos import bodies, inside, long_flows, message_flows, wide_flows
 from tests.chaos.bodies import app
 from tests.chaos.expected import pause, pick
 from tests.chaos.flows import nap_for, see
 
 __all__ = ["app"]
+
+assert wide_flows.app is message_flows.app is long_flows.app is app
 
 CODE = int(os.environ.get("CHAOS_CODE", "2"))
 

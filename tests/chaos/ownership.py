@@ -13,6 +13,7 @@ from tests.chaos.evidence import (
     OUTCOME,
     READY,
     VALUE,
+    Call,
     EntryRow,
     Evidence,
     Found,
@@ -124,11 +125,13 @@ def children(evidence: Evidence) -> Found:
         if row is None:
             yield Violation("I13", parent, "its children are there, and it is not")
             continue
-        for key, count in Counter(kid.parent_key for kid in kids).items():
+        # A pass has children of its own.
+        of_pass = parent in evidence.passes
+        for (key, _), count in Counter((kid.parent_key, kid.text if of_pass else "") for kid in kids).items():
             if count > 1:
                 yield Violation("I13", parent, f"{row.name} has {count} children for {key}")
         for kid in kids:
-            told = outcomes.get((parent, kid.parent_key or ""))
+            told = outcomes.get(kid.run)
             if told is not None:
                 yield from _told_right(kid, told)
             # One that waits for a claim, as a suspect may for long, does nothing meanwhile.
@@ -139,14 +142,17 @@ def children(evidence: Evidence) -> Found:
                     yield Violation("I13", kid.run, f"it went on for {after:.1f} s under a parent that had ended")
 
 
-def _child_outcomes(evidence: Evidence) -> dict[tuple[str, str], EntryRow]:
-    """What parents were told, of commands that wait for their child."""
-    waits = {(entry.run, entry.key) for entry in evidence.entries if entry.kind == CHILD}
-    return {
-        (entry.run, entry.key): entry
-        for entry in evidence.entries
-        if entry.kind == OUTCOME and (entry.run, entry.key) in waits
-    }
+def _child_outcomes(evidence: Evidence) -> dict[str, EntryRow]:
+    """What parents were told of each child, by commands that wait for it."""
+    kids: dict[Call, str] = {}
+    told: dict[str, EntryRow] = {}
+    for entry, segment in evidence.segments():
+        call = (entry.run, entry.key, segment)
+        if entry.kind == CHILD:
+            kids[call] = json.loads(entry.value or "null")
+        elif entry.kind == OUTCOME and call in kids:
+            told[kids[call]] = entry
+    return told
 
 
 def _told_right(kid: RunRow, told: EntryRow) -> Found:

@@ -23,7 +23,8 @@ Action = Literal[
 FLOWS = {
     "linear": 20, "wobbly": 8, "far": 1, "late": 4, "once": 10, "nap": 8, "doomed": 4, "family": 6, "pages": 12,
     "planned": 2, "books": 10, "fan": 6, "facts": 8, "coroutine": 8, "lone": 8, "tidy": 10, "deployed": 6, "fresh": 4,
-    "odd": 8, "heavy": 1.5, "strange": 0.5, "strict": 0.5,
+    "odd": 8, "heavy": 1.5, "strange": 0.5, "strict": 0.5, "mapped": 1.5, "raced": 2, "woven": 2, "trip": 3,
+    "chat": 2, "hub": 1.5, "promised": 2, "mended": 1.5, "rounds": 3, "ahead": 3,
 }  # fmt: skip
 """Definitions with their weights; poison is counted, as each of it costs five processes."""
 
@@ -38,14 +39,14 @@ class Start:
     """One thing that the client does.
 
     `again` repeats the start of an id, `clash` gives an id to another input, `cancel` cancels what was started as `n`,
-    `sql` starts it with an input that does not fit.
+    `sql` starts it with an input that does not fit, `mend` decides about its failed step.
     """
 
     n: int
     name: str
     at: float
     id: str | None = None
-    kind: Literal["new", "again", "clash", "cancel", "sql"] = "new"
+    kind: Literal["new", "again", "clash", "cancel", "sql", "mend"] = "new"
 
 
 @attrs.frozen
@@ -194,6 +195,10 @@ def _starts(dice: random.Random, size: Size, seconds: float) -> tuple[Start, ...
         if name == "strict":
             start = attrs.evolve(start, kind="sql")
         starts.append(start)
+        if name == "mended":
+            starts += [
+                attrs.evolve(start, at=round(at + 2 + later + dice.random(), 3), kind="mend") for later in (0, 4)
+            ]
         if start.id is not None:
             named.append(start)
         if name not in ("poison", "strict") and dice.random() < 0.02:

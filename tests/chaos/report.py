@@ -35,6 +35,11 @@ MEANS = {
     "I18": "every stored history replays to the stored result",
     "I19": "each warning is of a listed class; no traceback, no password",
     "I20": "no run that could be claimed waits for longer than two leases and five seconds",
+    "I21": "what has its outcome, or was skipped, is not called any more; the first to end wins a Race, losers end",
+    "I22": "what succeeded in a run that failed or was cancelled is undone once, the latest first; else nothing is",
+    "I23": "each waiter is told each signal and event once, in order; a trigger starts one run; a token counts once",
+    "I24": "the passes of a run that goes on as new follow each other; none is lost, none comes again",
+    "I25": 'with durability="checkpoint" a commit takes all steps along that were told before it',
 }
 FAULTS = {
     "workers": "worker SIGKILL", "stop": "worker SIGSTOP", "postgres": "server SIGKILL", "backend": "backend SIGKILL",

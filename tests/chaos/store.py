@@ -25,7 +25,8 @@ _ENTRIES = """
 """
 _CHANGES = """
     SELECT at, tx::text::bigint, who, run_id::text, before::integer, status::integer, owner_before::text, owner::text,
-        claim, recoveries::integer, extract(epoch FROM due_at)::double precision
+        claim, recoveries::integer, extract(epoch FROM due_at)::double precision,
+        extract(epoch FROM deadline)::double precision, floor
     FROM chaos.run ORDER BY id
 """
 _TICKS = """
@@ -39,7 +40,10 @@ _LEFT = {
     " AND NOT EXISTS (SELECT FROM flowgen.run c WHERE c.parent_id = r.run_id AND c.status < 7)"
     " AND NOT EXISTS (SELECT FROM flowgen.waiter w WHERE w.waiting_id = r.run_id)",
     "letters to runs that have ended": "SELECT count(*) FROM flowgen.inbox i JOIN flowgen.run r USING (run_id)"
-    " WHERE r.status >= 7",
+    " WHERE r.status >= 7 AND NOT (r.status = 8 AND i.kind IN (2, 4))",
+    "waits for events of runs that have ended": "SELECT count(*) FROM flowgen.event_wait w JOIN flowgen.run r"
+    " USING (run_id) WHERE r.status >= 7",
+    "events that nobody has looked at": "SELECT count(*) FROM flowgen.event WHERE known_at IS NULL",
     "waiters that have ended": "SELECT count(*) FROM flowgen.waiter w JOIN flowgen.run r ON r.run_id = w.waiting_id"
     " WHERE r.status >= 7",
     "live sessions": "SELECT count(*) FROM flowgen.worker WHERE NOT dead",
@@ -145,7 +149,7 @@ class Store:
                     id,
                     name,
                     status,
-                    json.loads(text),
+                    _by_name(json.loads(text)),
                     _json(output),
                     _json(error),
                     parent,
@@ -172,7 +176,7 @@ class Store:
         return [Change(*row) for row in self.rows("SELECT what, run_id::text, before FROM chaos.change ORDER BY id")]
 
     def run_changes(self, shift: float) -> list[RunChange]:
-        return [RunChange(row[0] - shift, *row[1:10], _less(row[10], shift)) for row in self.rows(_CHANGES)]
+        return [_change(row, shift) for row in self.rows(_CHANGES)]
 
     def writes(self, shift: float) -> list[Write]:
         found = self.rows("SELECT at, tx::text::bigint, who, runs::text[], indexes FROM chaos.write ORDER BY id")
@@ -215,6 +219,15 @@ class Store:
             " WHERE NOT granted OR locktype = 'advisory' LIMIT 60"
         )
         return "\n".join(str(row) for row in [*found, *held, *locks])
+
+
+def _change(row: tuple[Any, ...], shift: float) -> RunChange:
+    return RunChange(row[0] - shift, *row[1:10], _less(row[10], shift), _less(row[11], shift), row[12])
+
+
+def _by_name(given: Any) -> dict[str, Any]:
+    """What a run was given, by the names of parameters; a trigger gives it as arguments and keywords."""
+    return given[1] if isinstance(given, list) else given  # type: ignore[no-any-return]
 
 
 def _json(text: str | None) -> Any:

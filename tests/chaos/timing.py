@@ -111,7 +111,7 @@ def _waits(evidence: Evidence) -> Found:
         if entry.due is not None and entry.kind in (ARMED, ATTEMPT, CHILD):
             dues[entry.run].append(entry.due)
     for change in evidence.run_changes:
-        waits = change.status == WAITING and change.due is not None
+        waits = change.status == WAITING and change.due is not None and change.due != change.deadline
         if waits and not any(abs((change.due or 0.0) - due) < EXACT for due in dues.get(change.run, ())):
             yield Violation("I9", change.run, "it waits until a time that no entry of it has")
 

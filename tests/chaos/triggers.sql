@@ -7,6 +7,10 @@ CREATE TABLE chaos.ledger (
     run text, key text, segment integer, n integer NOT NULL DEFAULT 1, PRIMARY KEY (run, key, segment)
 );
 
+-- The world outside: what it has done once, and what an operator has mended.
+CREATE TABLE chaos.outside (run text, key text, PRIMARY KEY (run, key));
+CREATE TABLE chaos.mended (n integer PRIMARY KEY);
+
 CREATE FUNCTION chaos.now() RETURNS double precision LANGUAGE sql VOLATILE
 AS $$ SELECT extract(epoch FROM clock_timestamp())::double precision $$;
 
@@ -19,7 +23,8 @@ CREATE TABLE chaos.change (
 
 CREATE TABLE chaos.run (
     id bigint GENERATED ALWAYS AS IDENTITY, at double precision, tx xid8, who text, run_id uuid, before smallint,
-    status smallint, owner_before uuid, owner uuid, claim integer, recoveries smallint, due_at timestamptz
+    status smallint, owner_before uuid, owner uuid, claim integer, recoveries smallint, due_at timestamptz,
+    deadline timestamptz, floor integer
 );
 
 CREATE TABLE chaos.write (
@@ -35,7 +40,7 @@ CREATE TABLE chaos.tick (
     before timestamptz, after timestamptz
 );
 
--- What was forgotten of history with the segment that a checkpoint closed.
+-- What was forgotten of history, with the segment that a checkpoint closed or with a pass that has ended.
 CREATE TABLE chaos.forgotten (LIKE flowgen.entry);
 
 -- Entries: what was inserted, by whom; and that nothing else happens to them while they can be asked for.
@@ -51,8 +56,9 @@ CREATE TRIGGER chaos_inserted AFTER INSERT ON flowgen.entry REFERENCING NEW TABL
 
 CREATE FUNCTION chaos.entry_changed() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
-    IF TG_OP = 'DELETE' AND NOT OLD.named AND EXISTS (
-        SELECT FROM flowgen.run r WHERE r.run_id = OLD.run_id AND OLD.index >= r.prologue AND OLD.index < r.base
+    IF TG_OP = 'DELETE' AND EXISTS (
+        SELECT FROM flowgen.run r WHERE r.run_id = OLD.run_id
+            AND (OLD.index < r.floor OR NOT OLD.named AND OLD.index >= r.prologue AND OLD.index < r.base)
     ) THEN
         INSERT INTO chaos.forgotten SELECT OLD.*;
         RETURN NULL;
@@ -76,12 +82,13 @@ CREATE TRIGGER chaos_inserted AFTER INSERT ON flowgen.run REFERENCING NEW TABLE 
 
 CREATE FUNCTION chaos.run_changed() RETURNS trigger LANGUAGE plpgsql SET enable_hashjoin = on AS $$
 BEGIN
-    INSERT INTO chaos.run (at, tx, who, run_id, before, status, owner_before, owner, claim, recoveries, due_at)
+    INSERT INTO chaos.run (at, tx, who, run_id, before, status, owner_before, owner, claim, recoveries, due_at, deadline,
+        floor)
     SELECT chaos.now(), pg_current_xact_id(), chaos.who(), f.run_id, o.status, f.status, o.owner, f.owner, f.claim,
-        f.recoveries, f.due_at
+        f.recoveries, f.due_at, f.deadline, f.floor
     FROM fresh f JOIN old o ON o.run_id = f.run_id
     WHERE (o.status, o.claim, o.recoveries) <> (f.status, f.claim, f.recoveries)
-        OR o.owner IS DISTINCT FROM f.owner OR f.status = 4 AND o.due_at IS DISTINCT FROM f.due_at;
+        OR o.owner IS DISTINCT FROM f.owner OR o.floor IS DISTINCT FROM f.floor OR f.status = 4 AND o.due_at IS DISTINCT FROM f.due_at;
     RETURN NULL;
 END $$;
 CREATE TRIGGER chaos_changed AFTER UPDATE ON flowgen.run REFERENCING OLD TABLE AS old NEW TABLE AS fresh

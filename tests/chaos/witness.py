@@ -21,8 +21,8 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
-from flowgen import RunRef
-from flowgen.errors import ChildCancelled, ChildTimedOut, OutcomeError, StepTimedOut
+from flowgen import RunRef, Token
+from flowgen.errors import ChildCancelled, ChildTimedOut, OutcomeError, StepTimedOut, WaitTimedOut
 
 VARIABLE = "CHAOS_WITNESS"
 
@@ -111,6 +111,9 @@ def plain(value: Any) -> Any:
         return str(value)
     if isinstance(value, RunRef):
         return {"run_id": str(value.run_id), "id": None if value.id == str(value.run_id) else value.id}
+    if isinstance(value, Token):
+        due_at = None if value.due_at is None else value.due_at.isoformat()
+        return {"run_id": str(value.run_id), "id": str(value.id), "text": value.text, "due_at": due_at}
     if isinstance(value, Mapping):
         return {str(key): plain(each) for key, each in value.items()}
     if isinstance(value, list | tuple):
@@ -131,7 +134,7 @@ def of_value(value: Any) -> str:
 
 def of_error(error: OutcomeError) -> str:
     """The hash of an error that was thrown into a handler."""
-    if isinstance(error, StepTimedOut | ChildTimedOut):
+    if isinstance(error, StepTimedOut | ChildTimedOut | WaitTimedOut):
         return digest(["timeout"])
     if isinstance(error, ChildCancelled):
         return digest(["cancellation"])

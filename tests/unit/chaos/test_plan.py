@@ -66,7 +66,7 @@ def test_a_plan_starts_every_flow_and_repeats_some_ids() -> None:
     starts = make(5, NIGHTLY).starts
     assert {start.name for start in starts} == {*FLOWS, "poison"}
     assert set(FLOWS) <= set(expected.EXPECTED)
-    assert Counter(start.kind for start in starts).keys() == {"new", "again", "clash", "cancel", "sql"}
+    assert Counter(start.kind for start in starts).keys() == {"new", "again", "clash", "cancel", "sql", "mend"}
     assert len({start.n for start in starts if start.kind in ("new", "sql")}) == 10_000
 
 
