@@ -12,6 +12,7 @@ import pytest
 from flowgen import (
     App,
     Flow,
+    FlowgenError,
     Invoke,
     Retry,
     RunFailed,
@@ -202,3 +203,51 @@ def test_a_context_may_be_given_to_another_thread(app: App, flowgen_client: Clie
     flowgen_worker(app)
     run = flowgen_client.start(look.call("CC-2026").opts(id="ingest"))
     assert run.result(timeout=20) == ["ingest", "CC-2026", 1, False]
+
+
+def test_a_family_is_paused_resumed_and_cancelled_as_one(
+    app: App, flowgen_client: Client, flowgen_worker: Workers
+) -> None:
+    released = threading.Event()
+    calls: list[str] = []
+
+    def count(how: str) -> str:
+        calls.append(how)
+        assert released.wait(20)
+        return how
+
+    @app.workflow
+    def grandchild(how: str) -> Flow[str]:
+        counted = yield from Step(count, how)
+        if how == "cancel":
+            yield Sleep(hours=1)
+        return counted
+
+    @app.workflow
+    def child(how: str) -> Flow[str]:
+        return (yield from Invoke(grandchild, how))
+
+    @app.workflow
+    def ingest(how: str) -> Flow[str]:
+        return (yield from Invoke(child, how))
+
+    def statuses(how: str) -> list[str]:
+        runs = [each for each in flowgen_client.list(RunQuery(sort="created_at")) if each.input == {"how": how}]
+        return [f"{each.name} {each.status.value}" for each in runs]
+
+    flowgen_worker(app)
+    for how in ("pause", "cancel"):
+        flowgen_client.start(ingest.call(how).opts(id=how))
+    eventually(lambda: sorted(calls) == ["cancel", "pause"])
+    flowgen_client.pause("pause")
+    released.set()
+    eventually(lambda: statuses("pause") == ["ingest paused", "child paused", "grandchild paused"])
+    eventually(lambda: statuses("cancel") == ["ingest waiting", "child waiting", "grandchild waiting"])
+    assert flowgen_client.resume("pause").status == RunStatus.PENDING
+    assert flowgen_client.result("pause", timeout=20) == "pause"
+    assert statuses("pause") == ["ingest completed", "child completed", "grandchild completed"]
+    assert sorted(calls) == ["cancel", "pause"], "the outcome of the step that went on meanwhile was kept"
+    flowgen_client.cancel("cancel")
+    eventually(lambda: statuses("cancel") == ["ingest cancelled", "child cancelled", "grandchild cancelled"])
+    with pytest.raises(FlowgenError, match="is cancelled"):
+        flowgen_client.resume("cancel")

@@ -6,6 +6,7 @@ from typing import Any
 from uuid import UUID
 
 import attrs
+import psycopg
 import pytest
 
 from flowgen import App, Checkpoint, Context, Flow, Graph, Invoke, Retry, RunFailed, Step, StepContext
@@ -138,6 +139,40 @@ def test_a_batch_that_fails_goes_on_from_what_it_saved(
     assert begun[0] == (False, None, 0, 0, None)
     assert (True, saved, 2, 20, {"sum": 10}) in begun
     assert seen_in_steps == [(0, None, False), (1, 1, True), (2, 2, True), (2, 2, True), (3, 3, True)]
+
+
+def test_a_checkpoint_is_one_row_that_closes_its_segment_in_one_commit(
+    app: App, flowgen_client: Client, flowgen_worker: Workers, db: psycopg.Connection[Any]
+) -> None:
+    db.execute("create table closed (tx text, base int)")
+    db.execute(
+        "create function note_base() returns trigger language plpgsql as $$ begin "
+        "insert into public.closed values (pg_current_xact_id()::text, new.base); return null; end $$"
+    )
+    db.execute(
+        "create trigger note_base after update on flowgen.run for each row "
+        "when (old.base is distinct from new.base) execute function public.note_base()"
+    )
+
+    def load(page: int) -> int:
+        return page
+
+    @app.task
+    def batch(ctx: Context) -> Flow[int]:
+        totals = ctx.accumulated_results or {"sum": 0}
+        for page in range(ctx.checkpoint_cursor or 0, 3):
+            totals = {"sum": totals["sum"] + (yield from Step(load, page))}
+            yield Checkpoint(page + 1, (page + 1) * 10, totals)
+        return ctx.checkpoint_items_processed
+
+    flowgen_worker(app)
+    run = flowgen_client.start(batch)
+    assert run.result(timeout=20) == 30
+    saved = [item for item in flowgen_client.history(run.id) if item.kind == "checkpoint"]
+    assert [item.value for item in saved] == [[1, 10, {"sum": 0}], [2, 20, {"sum": 1}], [3, 30, {"sum": 3}]]
+    written = db.execute("select xmin::text, index from flowgen.entry where key = 'checkpoint' order by 2").fetchall()
+    assert [index for _, index in written] == [item.index for item in saved]
+    assert db.execute("select tx, base from closed order by 2").fetchall() == written
 
 
 def test_a_cursor_is_anything(app: App, flowgen_client: Client, flowgen_worker: Workers) -> None:
