@@ -144,15 +144,20 @@ def test_a_batch_that_fails_goes_on_from_what_it_saved(
 def test_a_checkpoint_is_one_row_that_closes_its_segment_in_one_commit(
     app: App, flowgen_client: Client, flowgen_worker: Workers, db: psycopg.Connection[Any]
 ) -> None:
-    db.execute("create table closed (tx text, base int)")
-    db.execute(
-        "create function note_base() returns trigger language plpgsql as $$ begin "
-        "insert into public.closed values (pg_current_xact_id()::text, new.base); return null; end $$"
-    )
-    db.execute(
-        "create trigger note_base after update on flowgen.run for each row "
-        "when (old.base is distinct from new.base) execute function public.note_base()"
-    )
+    db.execute("create table wrote (tx text, what text, index int)")
+    for what, event, changed in (
+        ("base", "update", "old.base is distinct from new.base"),
+        ("index", "insert", "new.key = 'checkpoint'"),
+    ):
+        table = "run" if what == "base" else "entry"
+        db.execute(
+            f"create function note_{what}() returns trigger language plpgsql as $$ begin "
+            f"insert into public.wrote values (pg_current_xact_id()::text, '{table}', new.{what}); return null; end $$"
+        )
+        db.execute(
+            f"create trigger note_{what} after {event} on flowgen.{table} for each row "
+            f"when ({changed}) execute function public.note_{what}()"
+        )
 
     def load(page: int) -> int:
         return page
@@ -168,11 +173,14 @@ def test_a_checkpoint_is_one_row_that_closes_its_segment_in_one_commit(
     flowgen_worker(app)
     run = flowgen_client.start(batch)
     assert run.result(timeout=20) == 30
-    saved = [item for item in flowgen_client.history(run.id) if item.kind == "checkpoint"]
-    assert [item.value for item in saved] == [[1, 10, {"sum": 0}], [2, 20, {"sum": 1}], [3, 30, {"sum": 3}]]
-    written = db.execute("select xmin::text, index from flowgen.entry where key = 'checkpoint' order by 2").fetchall()
-    assert [index for _, index in written] == [item.index for item in saved]
-    assert db.execute("select tx, base from closed order by 2").fetchall() == written
+    (saved,) = [item for item in flowgen_client.history(run.id) if item.kind == "checkpoint"]
+    assert saved.value == [3, 30, {"sum": 3}]
+    entries, bases = (
+        db.execute("select tx, index from wrote where what = %s order by 2", (what,)).fetchall()
+        for what in ("entry", "run")
+    )
+    assert len(entries) == 3
+    assert bases == entries, "the checkpoint, and that its segment is closed, in one transaction"
 
 
 def test_a_cursor_is_anything(app: App, flowgen_client: Client, flowgen_worker: Workers) -> None:
