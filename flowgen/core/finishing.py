@@ -71,8 +71,10 @@ class Finishing(Ending):
         driver = self.driver
         if self._asked:
             return closed(self._entry, driver.ledger.not_undone) if self._entry is not None and driver.undone else None
+        if driver.root_end is not None:
+            return finished(self, driver.root_end)
         finish = self._come_to(now, deadline)
-        if finish is not None and driver.root_end is None:
+        if finish is not None:
             driver.cut_all()
         return finish
 

@@ -88,7 +88,7 @@ class Maker:
             log=self._write,
             schema=self._settings.schema,
             depth=claimed.depth,
-            lineage=_lineage(claimed),
+            lineage=_lineage(claimed) if claimed.depth > NEAR else (),
             since=claimed.floor,
             max_payload=self._settings.max_payload,
             discreet=self._seal is not None,

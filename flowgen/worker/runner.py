@@ -102,7 +102,7 @@ class Runner:
             self._finish(run, Parked("undecodable", unreadable))
         elif self.draining:
             self._stop(run, RunAction.RELEASE)
-        elif is_poison(claimed, self.agents.settings):
+        elif claimed.recoveries and is_poison(claimed, self.agents.settings):
             self._finish(run, Failed(poison(claimed)))
         elif claimed.request == Request.PAUSE:
             self._stop(run, RunAction.PAUSE)
@@ -119,7 +119,8 @@ class Runner:
         self._carry_out(run, self.agents.watchdog.drive(run, delivered, now or self.agents.clock.now()))
 
     def _carry_out(self, run: LiveRun, decision: Decision) -> None:
-        run.say(decision.warnings, self.agents.log)
+        if decision.warnings:
+            run.say(decision.warnings, self.agents.log)
         for key in decision.aborts:
             running = run.calls.pop(key, None)
             if running is not None:
@@ -163,9 +164,9 @@ class Runner:
         # A decision that waited in line may not know what the ones behind it know.
         if decision.hang_up is not None and not (run.sending or len(run.entries) > run.told or run.decisions):
             run.update = hanging_up(run, decision.hang_up)
-        if run.deadline is not None or run.execution.waiting.leaves:
+        if run.execution.deadline is not None or run.execution.waiting.leaves:
             self._arm(run)
-        if not run.told or run.waits:
+        if (run.entries or run.update is not None or run.said is not None) and (not run.told or run.waits):
             self.agents.committer.mark(run)
 
     def _finish(self, run: LiveRun, finish: Finish) -> None:
@@ -253,7 +254,8 @@ class Runner:
             self._stop(run, RunAction.RELEASE)
         else:
             self._go(run, part.entries[part.told :] if part.told else part.entries, now)
-        self.agents.committer.mark(run)
+        if run.entries or run.update is not None or run.said is not None:
+            self.agents.committer.mark(run)
 
     def _left(self, run: LiveRun, landed: int, part: Part) -> None:
         """The run is not ours any more: it hung up, ended or was released."""
