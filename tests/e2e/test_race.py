@@ -62,7 +62,7 @@ def test_the_losers_are_cancelled_child_runs_steps_and_waits(
     run = flowgen_client.start(parent)
     assert run.result(timeout=30) == ["quick", "won"]
     assert over.wait(20)
-    assert len(heard) == 1
+    assert heard == ["its branch was cancelled"]
     for name in ("child", "grandchild"):
         eventually(lambda name=name: flowgen_client.count(RunQuery(name=name, status="cancelled")) == 1)  # type: ignore[misc]
     paths = [each.path for each in flowgen_client.history(run.id) if each.kind == "outcome"]

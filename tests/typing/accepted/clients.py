@@ -47,6 +47,8 @@ def clients(conn: Connection[Any]) -> None:
         client.signal("order-o-1", "approve", {"by": "ann"})
         client.complete("flowgen_...", 5)
         client.fail("flowgen_...", ValueError("declined"))
+        assert_type(client.emit("paid", {"id": 7}), str)
+        assert_type(client.emit("paid", conn=conn), str)
 
 
 async def clients_of_asyncio() -> None:
@@ -54,6 +56,7 @@ async def clients_of_asyncio() -> None:
         run = await client.start(checkout.call("o-1"))
         assert_type(run, AsyncRun[str])
         assert_type(await run.result(timeout="30s"), str)
+        assert_type(await client.emit("paid", {"id": 7}), str)
 
 
 def workers() -> None:

@@ -19,6 +19,7 @@ from flowgen import (
     Context,
     ContinueAsNew,
     Cron,
+    Emit,
     Failure,
     Flow,
     Gather,
@@ -26,7 +27,9 @@ from flowgen import (
     GraphResult,
     Invoke,
     Now,
+    On,
     Patch,
+    Race,
     Random,
     Retry,
     RunRef,
@@ -45,6 +48,7 @@ from flowgen import (
     Unschedule,
     Uuid,
     Wait,
+    WaitEvent,
     WaitSignal,
     task,
     workflow,
@@ -214,6 +218,36 @@ def messages(ref: RunRef[str]) -> Flow[None]:
     assert_type((yield from CompletionToken()), Token[Any])
     assert_type((yield from Gather(WaitSignal("a", int), WaitSignal("b", str))), tuple[int, str])
     assert_type(str(token), str)
+
+
+@task(on="order.paid")
+def pack_paid(ctx: StepContext, id: int, cents: int = 0) -> bytes:
+    return b""
+
+
+@workflow(on=[On("order.paid", when={"cents": {"ge": 100}}, fields=["status", "owner.id"]), "order.lost"])
+async def follow(id: int, **more: Any) -> str:
+    assert_type(await Emit("followed", {"id": id}), str)
+    return ""
+
+
+@task(on=On("order.paid", fields="status"))
+def triggered(**payload: Any) -> Flow[None]:
+    yield Sleep(1)
+
+
+@workflow
+def events() -> Flow[None]:
+    assert_type((yield from WaitEvent("paid")), Any)
+    assert_type((yield from WaitEvent("paid", {"order.id": 7, "total": {"gt": 3}}, timeout="1h")), Any)
+    assert_type((yield from WaitEvent("paid", where={"a": {"in": [1, 2]}}).opts(name="first")), Any)
+    assert_type((yield from Emit("told")), str)
+    assert_type((yield from Emit("told", {"n": [1]}).opts(name="tell")), str)
+    assert_type((yield from Gather(Emit("a"), WaitEvent("b"))), tuple[str, Any])
+    won = yield from Race(told=Emit("a"), also=Emit("b"))
+    assert_type(won.value, str)
+    assert_type((yield from Step(pack_paid, 7)), bytes)
+    assert_type((yield from Invoke(follow, 7, more=1)), str)
 
 
 @workflow

@@ -11,10 +11,12 @@ from flowgen import (
     App,
     Checkpoint,
     Context,
+    Emit,
     Flow,
     Gather,
     Graph,
     Invoke,
+    On,
     Retry,
     RunQuery,
     RunRef,
@@ -27,6 +29,7 @@ from flowgen import (
     Transaction,
     Unschedule,
     Wait,
+    WaitEvent,
     task,
     workflow,
 )
@@ -101,6 +104,20 @@ Graph(Step(charge, "o", 3).opts(after=3))  # refused
 Graph(Step(charge, "o", 3).opts(when="yes"))  # refused
 Graph(Step(charge, "o", 3).opts(join="any"))  # refused
 Scope("inner", charge)  # refused
+Emit()  # refused
+Emit(3)  # refused
+Emit(name="told")  # refused
+WaitEvent()  # refused
+WaitEvent(3)  # refused
+WaitEvent("paid", "order")  # refused
+WaitEvent("paid", {7: 1})  # refused
+WaitEvent("paid", timeout=[3])  # refused
+WaitEvent("paid").opts(retry=Retry(3))  # refused
+On()  # refused
+On("paid", when="order")  # refused
+On("paid", fields=3)  # refused
+task(on=3)  # refused
+workflow(on=[3])  # refused
 charge("o")  # refused
 charge.call("x")  # refused
 charge.call("x", 3).opts(nme="x")  # refused
@@ -132,7 +149,8 @@ def in_a_handler(ctx: Context, ref: RunRef[int]) -> Flow[None]:
     ctx.checkpoint_items_processed = 3  # refused
     ctx.heartbeat()  # refused
     ctx.get_input()  # refused
-    left: Any = (text, number, a, b, c)
+    told: int = yield from Emit("told")  # refused
+    left: Any = (text, number, a, b, c, told)
     del left
 
 
@@ -159,5 +177,7 @@ def clients(client: flowgen.Client) -> None:
     client.get(1)  # refused
     client.list(RunQuery(sort="size"))  # refused
     client.set_deadline("o-1", None)  # refused
+    client.emit(3)  # refused
+    client.emit("paid", {}, "c-1")  # refused
     flowgen.run(queues=3)  # refused
     flowgen.worker(processes=2)  # refused
