@@ -298,10 +298,11 @@ def test_a_correlation_id_flows_to_children_events_what_they_start_and_the_log(
     assert {where: {each[1] for each in ids} for where, ids in seen.items()} == {
         "parent": {None}, "child": {"c-1", None}, "step": {"c-1", None}, "triggered": {"c-1", root},
     }  # fmt: skip
-    lines = [
-        (each.getMessage(), each.flowgen.get("correlation_id")) for each in caplog.records if hasattr(each, "flowgen")
-    ]
-    for where in ("parent", "child", "step", "triggered"):
-        assert (f"in {where}", "c-1") in lines
+    lines = {each.getMessage(): each.flowgen for each in reversed(caplog.records) if hasattr(each, "flowgen")}
     (row,) = flowgen_client.list(RunQuery(name="child", parent=given.uuid))
+    common = {"attempt": 1, "correlation_id": "c-1"}
+    assert lines["in parent"] == {**common, "run_id": given.id, "name": "parent"}
+    assert lines["in child"] == {**common, "run_id": row.id, "name": "child"}
+    assert lines["in step"] == {**common, "run_id": row.id, "name": "child", "step": "step"}
+    assert lines["in triggered"].items() >= {**common, "name": "triggered", "step": "triggered"}.items()
     assert row.correlation_id == "c-1"

@@ -6,7 +6,6 @@ import ast
 import builtins
 import inspect
 import re
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,7 @@ import flowgen.testing
 from flowgen.client.steps import Steps
 from flowgen.core.context import Logger
 from flowgen.core.ports import Signal
+from tests.named import defined_in
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = {path.stem: path for path in sorted((ROOT / "docs/coming-from").glob("*.md"))}
@@ -139,24 +139,6 @@ def names_in(cell: str) -> int:
         names.visit(tree)
         found += names.found
     return found
-
-
-@cache
-def defined_in(path: str) -> frozenset[str]:
-    """The tests of a file that `make test` runs, those of classes with the name of their class."""
-    file = ROOT / path
-    assert file.is_file(), f"there is no {path}"
-    found = set()
-    for node in ast.parse(file.read_text(encoding="utf-8")).body:
-        inner = node.body if isinstance(node, ast.ClassDef) else [node]
-        prefix = f"{node.name}::" if isinstance(node, ast.ClassDef) else ""
-        functions = [each for each in inner if isinstance(each, ast.FunctionDef | ast.AsyncFunctionDef)]
-        found |= {prefix + each.name for each in functions if not any(map(nightly, each.decorator_list))}
-    return frozenset(found)
-
-
-def nightly(decorator: ast.expr) -> bool:
-    return "nightly" in ast.unparse(decorator)
 
 
 @pytest.mark.parametrize("system", sorted(LISTS))
