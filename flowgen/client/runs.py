@@ -305,7 +305,8 @@ class HistoryItem:
     path: str
     """The command's key inside the run: scope and branch path, and its name; empty for facts about the run."""
     kind: str
-    """outcome, attempt, started, armed, child, checkpoint, set_aside, or ending: what is undone since."""
+    """outcome, attempt, started, armed, child, checkpoint, set_aside, ending: what is undone since, or pass: which
+    events the passes before were given."""
     command: str | None
     """The kind of the command: step, sleep, invoke, ..."""
     outcome: str | None
@@ -360,7 +361,9 @@ def history_items(entries: Sequence[Entry], base: int, prologue: int) -> list[Hi
             recorded_at=entry.recorded_at,
             due_at=entry.due_at,
             named=entry.named,
-            aside=entry.index in aside or entry.index < below or _closed(entry, base, prologue),
+            aside=entry.index in aside
+            or (entry.index < below and entry.kind != EntryKind.PASS)
+            or _closed(entry, base, prologue),
             text=entry.value,
         )
         for entry in entries
@@ -369,5 +372,5 @@ def history_items(entries: Sequence[Entry], base: int, prologue: int) -> list[Hi
 
 def _closed(entry: Entry, base: int, prologue: int) -> bool:
     """Whether the entry belongs to a segment that a checkpoint has closed."""
-    kept = (entry.named and entry.kind == EntryKind.OUTCOME) or entry.kind == EntryKind.SET_ASIDE
+    kept = (entry.named and entry.kind == EntryKind.OUTCOME) or entry.kind in (EntryKind.SET_ASIDE, EntryKind.PASS)
     return prologue <= entry.index < base and not kept

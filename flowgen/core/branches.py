@@ -31,7 +31,11 @@ __all__ = [
     "heard_also",
     "heard_before",
     "is_flow",
+    "remembered",
 ]
+
+REMEMBERED = 100
+"""Waits for events, one for each name and filter, of which a handler remembers what they were given."""
 
 FlowObject: TypeAlias = Generator[Any, Any, Any] | Coroutine[Any, Any, Any]
 
@@ -228,10 +232,14 @@ class Composite:
 
 
 def heard_before(branch: Branch, fingerprint: str) -> datetime | None:
-    """The place of the event that answered such a wait last, before this branch, or in it."""
+    """The place of the event that answered such a wait last, before this branch, or in it.
+
+    Who is asked for is remembered longest: see `remembered`.
+    """
     places: list[datetime] = []
     while True:
-        if branch.heard is not None and (place := branch.heard.get(fingerprint)) is not None:
+        if branch.heard is not None and (place := branch.heard.pop(fingerprint, None)) is not None:
+            branch.heard[fingerprint] = place
             places.append(place)
         if branch.parent is None:
             return max(places, default=None)
@@ -242,8 +250,15 @@ def heard_also(known: dict[str, datetime] | None, more: Mapping[str, datetime] |
     """The later place of each."""
     if not more:
         return known
-    known = known or {}
-    return known | {each: max(place, known.get(each, place)) for each, place in more.items()}
+    known = dict(known or {})
+    for each, place in more.items():
+        known[each] = max(place, known.pop(each, place))
+    return known
+
+
+def remembered(heard: Mapping[str, datetime] | None) -> dict[str, str]:
+    """What a checkpoint and a new pass are told of it, as data: of the latest `REMEMBERED` waits, the last one last."""
+    return {each: place.isoformat() for each, place in list((heard or {}).items())[-REMEMBERED:]}
 
 
 def is_flow(value: object) -> TypeIs[FlowObject]:

@@ -33,6 +33,8 @@ class EntryKind(IntEnum):
     """`value` is `{"indexes": [...], "why": ..., "who": ...}`: those entries answer no longer."""
     ENDING = 8
     """The run has failed or was cancelled, and what it did is undone since: `value` is what it comes to then."""
+    PASS = 9
+    """The first of a run that went on as new: `value` is `Saved.heard` of the passes before. Nothing sets it aside."""
 
 
 class OutcomeKind(IntEnum):

@@ -81,12 +81,19 @@ class History:
     ended: bool = False
     """It is the history of a run that completed: nothing was left to come."""
 
+    passed: Entry | None = None
+    """What the passes before this one have left."""
+
     @property
     def heard(self) -> dict[str, datetime] | None:
-        """The places of the events that the handler was given before that checkpoint."""
-        if self.saved is None or not self.saved.heard:
+        """The places of the events that the handler was given before that checkpoint, and in the passes before."""
+        if self.saved is not None and self.saved.heard:
+            heard = self.saved.heard
+        elif self.passed is not None:
+            heard = codec.decode(self.passed.value or "{}")
+        else:
             return None
-        return {each: datetime.fromisoformat(place) for each, place in self.saved.heard.items()}
+        return {each: datetime.fromisoformat(place) for each, place in heard.items()}
 
     @classmethod
     def of(
@@ -105,10 +112,13 @@ class History:
         kept: list[Entry] = []
         saved: Saved | None = None
         saved_at: datetime | None = None
+        passed: Entry | None = None
         for entry in entries:
-            if entry.kind == EntryKind.SET_ASIDE or entry.index in aside or entry.index < below:
+            if entry.kind == EntryKind.PASS:
+                passed = entry
+            elif entry.kind == EntryKind.SET_ASIDE or entry.index in aside or entry.index < below:
                 continue
-            if entry.kind == EntryKind.CHECKPOINT:
+            elif entry.kind == EntryKind.CHECKPOINT:
                 if entry.index == base:
                     saved, saved_at = saved_of(entry), entry.recorded_at
             elif entry.index < prologue or entry.index >= base or not base:
@@ -121,7 +131,7 @@ class History:
         if base:
             bounds.append(prologue)
         strict_until = min(bounds, default=None)
-        return cls(ordered, kept, saved, base, prologue, max(next_index, 1), saved_at, strict_until)
+        return cls(ordered, kept, saved, base, prologue, max(next_index, 1), saved_at, strict_until, passed=passed)
 
 
 def _set_aside(entries: Sequence[Entry]) -> tuple[set[int], int]:

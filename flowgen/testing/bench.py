@@ -238,7 +238,7 @@ class Bench:
 
     def _finished(self, finish: Finish) -> None:
         if isinstance(finish, Continued):
-            self.items.clear()
+            self.items[:] = [each for each in self.items[-1:] if each.kind == EntryKind.PASS]
             self.input, self._base, self._prologue, self.attempt = finish.input, 0, 0, 1
             self._created_at = self.now
             self._inbox = {number: each for number, each in self._inbox.items() if each.kind != MessageKind.CHILD}

@@ -149,7 +149,8 @@ class LiveRun:
         self.sending = True
         told, self.told = self.told, 0
         if update is not None and update.action == RunAction.CONTINUE:
-            update = attrs.evolve(update, base=self.next_index)
+            last = entries[-1] if entries and entries[-1].kind == EntryKind.PASS else None
+            update = attrs.evolve(update, base=self.next_index if last is None else last.index)
         if self.said is not None:
             update = saying.take(self, update)
         beside = self.children or self.schedules or self.consumed or self.effects
@@ -160,7 +161,7 @@ class LiveRun:
             base = next(entry.index for entry in entries if entry.kind == EntryKind.CHECKPOINT)
             if update is None:
                 update = RunUpdate(run_id=self.run_id, claim=self.claimed.claim, action=RunAction.CHECKPOINT)
-            closed = max(self.execution.base, self.prologue)
+            closed = max(self.execution.base, self.prologue, self.claimed.floor)
             update = attrs.evolve(update, base=base, prologue=self.prologue, closed=closed)
         part = Part(self, entries, self.children, self.schedules, self.consumed, self.effects, update, told)
         self.entries, self.children, self.schedules, self.consumed, self.effects = [], [], [], [], []

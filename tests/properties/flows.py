@@ -245,6 +245,24 @@ def of_many_events(ctx: Context) -> Flow[list[int]]:
     return heard
 
 
+def of_events_over_passes(ctx: Context, heard: list[int] | None = None) -> Flow[list[int]]:
+    """Each pass is given the next event, though all were emitted in the first."""
+    known = heard or []
+    if not known:
+        for n in range(4):
+            yield Emit("n", n)
+    won = yield from Race(event=WaitEvent("n"), other=WaitEvent("other"))
+    known = [*known, won.value]
+    if len(known) == 2 and not ctx.has_checkpoint():
+        yield Checkpoint(1)
+    yield Step(charge, len(known))
+    if len(known) < 4:
+        yield from ContinueAsNew(known)
+    if known != [0, 1, 2, 3]:
+        raise AssertionError(known)
+    return known
+
+
 def of_passes(n: int = 1) -> Flow[Any]:
     """The run goes on as new."""
     first = yield from Step(charge, n)
@@ -304,6 +322,7 @@ FLOWS = [
     flow(of_losers),
     flow(of_detached),
     flow(of_events),
+    flow(of_events_over_passes),
     flow(of_many_events),
     flow(of_clean_ups),
     flow(of_pages),

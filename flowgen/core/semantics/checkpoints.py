@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from datetime import datetime
 
 from flowgen.core import codec
-from flowgen.core.branches import Leaf
+from flowgen.core.branches import Leaf, remembered
 from flowgen.core.commands import Checkpoint
 from flowgen.core.entries import Entry, EntryKind, OutcomeKind
 from flowgen.core.semantics.asking import Asking, outcome
@@ -45,7 +45,7 @@ def prepare(
         )
     saved = [command.cursor, command.items_processed or 0, command.accumulated_results]
     if heard:
-        saved.append({each: place.isoformat() for each, place in heard.items()})
+        saved.append(remembered(heard))
     return codec.encode(saved, what="the checkpoint")
 
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from flowgen.core import codec
-from flowgen.core.branches import Leaf
+from flowgen.core.branches import Leaf, remembered
 from flowgen.core.commands import ContinueAsNew, SetDeadline, SetProgress
 from flowgen.core.decision import Continued, NewDeadline, Progress
-from flowgen.core.entries import OutcomeKind
+from flowgen.core.entries import Entry, EntryKind, OutcomeKind
 from flowgen.core.facts import RunFacts
 from flowgen.core.inputs import encode_input
 from flowgen.core.semantics.asking import Asking, outcome
@@ -25,6 +25,9 @@ def ask(leaf: Leaf, command: SetProgress | SetDeadline | ContinueAsNew, asking: 
     match command:
         case ContinueAsNew():
             asking.decision.finish = Continued(leaf.text or "{}")
+            if leaf.branch.heard:
+                heard = codec.encode(remembered(leaf.branch.heard))
+                asking.decision.entries.append(Entry(-1, EntryKind.PASS, "", value=heard, named=True))
             return
         case SetProgress():
             asking.decision.progress = Progress(leaf.key, leaf.text or "null")

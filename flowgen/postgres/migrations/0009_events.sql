@@ -250,7 +250,7 @@ BEGIN
     INSERT INTO {schema}.event_wait AS o (
         run_id, after, since, probe, fresh, key, name, fingerprint, shape, filter
     )
-    SELECT l.run, l.after, coalesce(r.continued_at, r.created_at),
+    SELECT l.run, l.after, r.created_at,
         CASE WHEN f.equality IS NULL THEN 0 ELSE jsonb_hash_extended(f.equality -> 2, 0) END, true, l.key, l.name,
         l.fingerprint, coalesce((f.equality -> 0)::text, ''), l.filter::jsonb
     FROM json_to_recordset(listens) AS l(

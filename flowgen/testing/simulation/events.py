@@ -68,7 +68,7 @@ class Events:
                 case Listening():
                     there = self.waits.get((run_id, effect.key))
                     if there is None or there.listening != effect:
-                        self.waits[run_id, effect.key] = Wait(effect, row.created_at)
+                        self.waits[run_id, effect.key] = Wait(effect, row.began_at)
                 case Quitting():
                     quits.append((run_id, effect.key))
         for run_id, key in quits:

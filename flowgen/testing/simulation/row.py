@@ -21,6 +21,7 @@ class Row:
     new: NewRun
     """As it was started."""
     created_at: datetime
+    """When its pass began."""
     due_at: datetime | None
     status: Status = Status.READY
     owner: UUID | None = None
@@ -50,9 +51,11 @@ class Row:
     inbox: dict[int, Message] = attrs.field(factory=dict)
     waiters: list[tuple[UUID, str]] = attrs.field(factory=list)
     run_id: UUID = attrs.field(init=False)
+    began_at: datetime = attrs.field(init=False)
 
     def __attrs_post_init__(self) -> None:
         self.run_id = self.new.run_id
+        self.began_at = self.created_at
 
     @property
     def floor(self) -> int:

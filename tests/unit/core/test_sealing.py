@@ -118,7 +118,7 @@ def test_entries_of_the_engine_stay_plain_and_those_of_users_do_not() -> None:
     for kind in EntryKind:
         entry = Entry(1, kind, "charge", "step:x", OutcomeKind.VALUE, value='"secret"')
         stored = seal().close_entry(entry)
-        plain = kind in (EntryKind.CHILD, EntryKind.SET_ASIDE, EntryKind.STARTED, EntryKind.ARMED)
+        plain = kind in (EntryKind.CHILD, EntryKind.SET_ASIDE, EntryKind.STARTED, EntryKind.ARMED, EntryKind.PASS)
         assert (stored.value == entry.value) is plain
         assert seal().open_entries([stored]) == [entry]
     started = Entry(1, EntryKind.OUTCOME, "child", "start:x", OutcomeKind.VALUE, value='{"run_id":"1","id":null}')

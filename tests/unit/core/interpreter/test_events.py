@@ -5,7 +5,8 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Any
 
-from flowgen.core.commands import Checkpoint, Emit, Flow, Gather, Race, Scope, Sleep, WaitEvent
+from flowgen.core.branches import REMEMBERED
+from flowgen.core.commands import Checkpoint, ContinueAsNew, Emit, Flow, Gather, Race, Scope, Sleep, WaitEvent
 from flowgen.core.context import Context
 from flowgen.core.decision import Completed, EmitRequest, Failed, ListenRequest
 from flowgen.core.definitions import DefinitionOptions, Workflow
@@ -27,11 +28,11 @@ class Heard(Bench):
 
     __slots__ = ("emitted", "listening", "sent")
 
-    def __init__(self, handler: Any) -> None:
+    def __init__(self, handler: Any, input: str = "{}") -> None:
         self.listening: dict[str, ListenRequest] = {}
         self.emitted: list[EmitRequest] = []
         self.sent = 100
-        super().__init__(definition=Workflow(handler, None, ONCE), input="{}")
+        super().__init__(definition=Workflow(handler, None, ONCE), input=input)
         self.go()
 
     def _carry_out(self, decision: Any) -> Any:
@@ -185,3 +186,49 @@ def test_a_wait_that_is_cut_off_with_its_run_is_registered_no_longer() -> None:
     bench.move_to(at(1))
     assert isinstance(bench.finish, Failed)
     assert not bench.listening
+
+
+def test_a_new_pass_goes_on_behind_the_events_of_the_passes_before_and_of_no_other_filter() -> None:
+    def handler(seen: list[int]) -> Flow[Any]:
+        seen = [*seen, (yield from WaitEvent("n", {"a": 1}))["n"]]
+        if len(seen) < 3:
+            yield from ContinueAsNew(seen)
+        return [*seen, (yield from WaitEvent("n"))]
+
+    bench = Heard(handler, '{"seen":[]}')
+    for place in (1, 2, 3):
+        assert bench.listening["n"].after == (None if place == 1 else at(place - 1))
+        assert [entry.kind for entry in bench.items] == [EntryKind.PASS] * (place > 1) + [EntryKind.ARMED]
+        bench.restart()
+        bench.go()
+        assert bench.listening["n"].after == (None if place == 1 else at(place - 1))
+        bench.tell("n", f'{{"a":1,"n":{place}}}', place)
+    assert bench.listening["n#2"].after is None
+    bench.tell("n#2", "0", 4)
+    assert bench.finish == Completed("[1,2,3,0]")
+
+
+def test_a_pass_and_a_checkpoint_remember_the_latest_hundred_waits_and_those_that_are_still_waited_for() -> None:
+    def handler(ctx: Context[Any], passes: int) -> Flow[Any]:
+        for n in range(ctx.checkpoint_cursor or 0, REMEMBERED + 5):
+            won = yield from Race(each=WaitEvent("n", {"id": n}), stays=WaitEvent("stays"))
+            if n == 0:
+                assert won.tag == "stays"
+            if n % 50 == 1:
+                yield Checkpoint(n + 1)
+        if passes:
+            yield from ContinueAsNew(passes - 1)
+        return (yield from Race(each=WaitEvent("n", {"id": 0}), stays=WaitEvent("stays")))
+
+    bench = Heard(handler, '{"passes":0}')
+    bench.tell("race/stays/stays", "1", 1)
+    for n in range(1, REMEMBERED + 5):
+        ((key, request),) = [each for each in bench.listening.items() if "each" in each[0]]
+        assert request.after is None
+        bench.tell(key, "{}", n + 1)
+    saved = bench.execution.view.saved
+    assert saved is not None
+    assert len(saved.heard) == REMEMBERED
+    assert any("stays" in each for each in saved.heard), "it was given its event before all others"
+    afters = {each.name: each.after for each in bench.listening.values()}
+    assert afters == {"n": None, "stays": at(1)}
