@@ -178,22 +178,22 @@ def story(app: App) -> flowgen.Workflow[..., Any, Any]:
         saved = list(ctx.accumulated_results or [])
         if not saved:
             saved.append((yield from Step(told, word)))
-            saved.append((yield from Step(shaky, word).opts(retry=Retry(2, initial=0.01, jitter=0))))
-            saved.append((yield from Transaction(written, word)))
-            saved.append((yield from Invoke(child, word)))
-            saved.append((yield from Invoke(child, word).opts(id=f"child of {ctx.run_id}")))
-            ref = yield from Start(child, word)
-            saved.append((yield from Wait(ref)))
-            try:
-                yield from Invoke(bad_child, word)
-            except ChildFailed as error:
-                saved.append(str(error.failure))
-            try:
-                yield from Step(failing, word).opts(retry=Retry(1))
-            except StepFailed as error:
-                saved.append(error.failure.message)
-            yield Sleep(0.01)
             yield Checkpoint(1, 1, saved)
+        saved.append((yield from Step(shaky, word).opts(retry=Retry(2, initial=0.01, jitter=0))))
+        saved.append((yield from Transaction(written, word)))
+        saved.append((yield from Invoke(child, word)))
+        saved.append((yield from Invoke(child, word).opts(id=f"child of {ctx.run_id}")))
+        ref = yield from Start(child, word)
+        saved.append((yield from Wait(ref)))
+        try:
+            yield from Invoke(bad_child, word)
+        except ChildFailed as error:
+            saved.append(str(error.failure))
+        try:
+            yield from Step(failing, word).opts(retry=Retry(1))
+        except StepFailed as error:
+            saved.append(error.failure.message)
+        yield Sleep(0.01)
         return saved
 
     return story
