@@ -1,8 +1,9 @@
-"""The first program of the documentation, as it is written there, in two processes."""
+"""The first program of the README, as it is written there, in two processes."""
 
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -12,38 +13,14 @@ import pytest
 from flowgen.client.sync import Client
 from tests.waiting import eventually
 
-SHOP = """\
-# shop.py
-import flowgen
-from flowgen import Flow, Sleep, Step, task, workflow
-
-@task
-def charge(order_id: str, cents: int) -> str:
-    return f"ch_{order_id}_{cents}"
-
-@workflow
-def checkout(order_id: str) -> Flow[str]:
-    receipt = yield from Step(charge, order_id, cents=500)   # inferred: str
-    yield Sleep(seconds=2)
-    return receipt
-
-if __name__ == "__main__":
-    flowgen.run()        # flowgen.run("postgresql://...") on yours
-"""
-BUY = """\
-import flowgen
-from shop import checkout
-
-with flowgen.connect() as client:                                  # the same default; or a URL
-    run = client.start(checkout.call("o-1").opts(id="order-o-1"))   # Run[str]; the same id again attaches
-    print(run.result(timeout=30))                                   # "ch_o-1_500", typed str
-"""
+README = Path(__file__).resolve().parents[2] / "README.md"
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    (tmp_path / "shop.py").write_text(SHOP)
-    (tmp_path / "buy.py").write_text(BUY)
+    shop, buy = re.findall(r"```python\n(# (?:shop|buy)\.py.*?)```", README.read_text(encoding="utf-8"), re.DOTALL)
+    (tmp_path / "shop.py").write_text(shop)
+    (tmp_path / "buy.py").write_text(buy)
     return tmp_path
 
 

@@ -5,6 +5,7 @@ They never compute a tick. The invariant: an expression or zone that cannot be r
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import attrs
@@ -17,6 +18,17 @@ from flowgen.core.options import CommandOptions
 from flowgen.errors import DefinitionError
 
 __all__ = ["Schedule", "Unschedule"]
+
+_OF_CODE = re.compile(r"cron(-[0-9]+)?")
+
+
+def _dynamic(name: str) -> str:
+    """The name of a dynamic schedule. Raises DefinitionError for one that `cron=` of a definition gives."""
+    if _OF_CODE.fullmatch(check_name(name, "the name of a schedule")):
+        raise DefinitionError(
+            f"the name of a schedule is {name!r}: so are those called that code declares with cron=; give another"
+        )
+    return name
 
 
 @attrs.frozen(init=False, eq=False, repr=False)
@@ -38,7 +50,7 @@ class Schedule(Command[None]):
             raise DefinitionError(f"Schedule({call.name}): each tick makes a run of its own, {told[0]}= does not fit")
         CronSpec.parse(cron, timezone)
         set_field(self, "call", call)
-        set_field(self, "name", check_name(name, "the name of a schedule"))
+        set_field(self, "name", _dynamic(name))
         set_field(self, "cron", cron)
         set_field(self, "timezone", timezone)
         set_field(self, "options", NO_OPTIONS)
@@ -77,7 +89,7 @@ class Unschedule(Command[None]):
             "definition",
             definition if isinstance(definition, Definition) else check_name(definition, "a definition"),
         )
-        set_field(self, "name", check_name(name, "the name of a schedule"))
+        set_field(self, "name", _dynamic(name))
         set_field(self, "options", NO_OPTIONS)
 
     @property

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
+
 from flowgen.core.commands import Flow, Schedule, Unschedule
-from flowgen.errors import CodecError
+from flowgen.errors import CodecError, DefinitionError
 
 from .running import begun, over, replayed, result, workflow
 
@@ -49,3 +51,13 @@ def test_arguments_that_cannot_be_stored_are_refused_at_the_yield() -> None:
             return str(error)
 
     assert "sub argument 'n'" in result(begun(refused))
+
+
+@pytest.mark.parametrize("name", ["cron", "cron-2"])
+def test_a_schedule_that_code_declares_is_neither_replaced_nor_removed_by_a_handler(name: str) -> None:
+    said = f"^the name of a schedule is '{name}': so are those called that code declares with cron=; give another$"
+    with pytest.raises(DefinitionError, match=said):
+        Schedule(SUB.call(1), name, cron="0 9 * * *")
+    with pytest.raises(DefinitionError, match=said):
+        Unschedule(SUB, name)
+    assert Unschedule(SUB, "cron-daily").name == "cron-daily"
