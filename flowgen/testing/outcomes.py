@@ -56,7 +56,7 @@ def gave(leaf: Leaf, value: object) -> Entry:
         case Start():
             if not isinstance(value, RunRef):
                 raise AssertionError(f"{command!r} gives a RunRef: send() makes one")
-            text = json.dumps({"run_id": str(value.run_id), "id": value.id})
+            text = json.dumps({"run_id": str(value.run_id), "id": value.id, "by": value.by})
         case Now() | Uuid() | Random() | Patch():
             text = codec.encode(value, what=what)
         case _:

@@ -32,19 +32,27 @@ NO_CHILD_OPTIONS = ChildOptions()
 
 @attrs.frozen(init=False)
 class RunRef(Typed, Generic[T_co]):
-    """A child run that was started; `Wait(ref)` gives its result. May be an argument or a result like any value."""
+    """A child run that was started; `Wait(ref)` gives its result, in the run that started it.
+
+    May be an argument or a result like any value.
+    """
 
     key: str
     """Of the Start command, inside its run."""
     run_id: UUID
     id: str
     name: str
+    by: str | None = None
+    """The run that started it, and `@` with the pass of that; None: whoever waits for it."""
 
-    def __init__(self, key: str, run_id: UUID, id: str, name: str, result_type: Any = Any) -> None:
+    def __init__(
+        self, key: str, run_id: UUID, id: str, name: str, result_type: Any = Any, by: str | None = None
+    ) -> None:
         set_field(self, "key", key)
         set_field(self, "run_id", run_id)
         set_field(self, "id", id)
         set_field(self, "name", name)
+        set_field(self, "by", by)
         set_field(self, "result_type", result_type)
 
 

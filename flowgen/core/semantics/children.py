@@ -13,7 +13,7 @@ from flowgen.core.decision import ChildStart, more
 from flowgen.core.definitions import Definition
 from flowgen.core.entries import Entry, EntryKind, OutcomeKind
 from flowgen.core.facts import RunFacts
-from flowgen.core.failures import failure_from_json
+from flowgen.core.failures import failure_from_json, failure_to_json
 from flowgen.core.ids import uuid7, uuid_of_id
 from flowgen.core.inputs import encode_input
 from flowgen.core.semantics import tokens
@@ -84,7 +84,7 @@ def _ask_invoke(leaf: Leaf, command: Invoke[Any], asking: Asking) -> None:
 def _ask_start(leaf: Leaf, command: Start[Any], asking: Asking) -> None:
     run_id = _new_id(asking, command.options.id)
     asking.decision.children = more(asking.decision.children, ChildStart(leaf.key, command, run_id, leaf.text or "{}"))
-    ref = {"run_id": str(run_id), "id": command.options.id}
+    ref = {"run_id": str(run_id), "id": command.options.id, "by": _pass(asking)}
     asking.record(leaf, outcome(leaf, OutcomeKind.VALUE, json.dumps(ref)))
 
 
@@ -93,10 +93,30 @@ def _ask_wait(leaf: Leaf, command: Wait[Any], asking: Asking) -> None:
     if isinstance(ref, Token):
         tokens.ask_wait(leaf, command, ref, asking)
         return
+    if ref.by is not None and ref.by != _pass(asking):
+        asking.record(leaf, outcome(leaf, OutcomeKind.FAILURE, failure_to_json(_others(ref, asking))))
+        return
     if command.options.timeout is not None and asking.state.armed_at is None and not asking.mailbox.get(ref.key):
         asking.record(leaf, Entry(-1, EntryKind.ARMED, leaf.key, leaf.fingerprint, delay=command.options.timeout))
         return
     _ask_for_end(leaf, ref.key, str(ref.run_id), command.options.on_timeout, asking)
+
+
+def _pass(asking: Asking) -> str:
+    """The run, and which pass of it."""
+    facts = asking.facts
+    return f"{facts.uuid}@{facts.since}" if facts.since else str(facts.uuid)
+
+
+def _others(ref: RunRef[Any], asking: Asking) -> Failure:
+    """Nobody would tell this run what the child of another comes to."""
+    by = str(ref.by).partition("@")[0]
+    who = "an earlier pass of this run" if by == str(asking.facts.uuid) else f"the run {by}"
+    said = (
+        f"{ref.name} was started by {who}, and only that is told what it comes to: let it wait, and pass on the "
+        "result; or Invoke it there, with an id"
+    )
+    return Failure("DefinitionError", said, details={"permanent": True})
 
 
 def _ask_for_end(leaf: Leaf, message_key: str, child: str, on_timeout: str, asking: Asking) -> None:
@@ -150,7 +170,14 @@ def answer_start(leaf: Leaf, command: Start[Any], entry: Entry) -> Ended:
     ref = codec.decode(entry.value or "{}", what=f"the start of {leaf.key}")
     run_id = UUID(ref["run_id"])
     return Ended(
-        RunRef(leaf.key, run_id, ref.get("id") or str(run_id), command.target, _result_type(command.definition))
+        RunRef(
+            leaf.key,
+            run_id,
+            ref.get("id") or str(run_id),
+            command.target,
+            _result_type(command.definition),
+            ref.get("by"),
+        )
     )
 
 
