@@ -150,6 +150,40 @@ def test_a_run_that_undoes_past_its_deadline_waits_as_a_row(
     assert claims == (3,) or evicting()  # begun, at its deadline, woken by the child
 
 
+def test_a_deadline_waits_for_a_part_that_is_being_undone(
+    app: App, flowgen_client: Client, flowgen_worker: Workers
+) -> None:
+    bookings = Bookings()
+
+    @app.workflow
+    def slow_refund() -> Flow[None]:
+        yield Sleep(2)
+        bookings.seen.append("refunded")
+
+    def part() -> Flow[None]:
+        yield Step(bookings.book, "meal").opts(name="meal", compensate=Invoke(slow_refund))
+        raise ValueError("no cook")
+
+    @app.workflow(deadline=1)
+    def trip() -> Flow[None]:
+        try:
+            yield Saga(part())
+        except ValueError:
+            bookings.seen.append("went on")
+        yield Sleep(60)
+
+    flowgen_worker(app)
+    run = flowgen_client.start(trip)
+    with pytest.raises(RunFailed, match="RunTimedOut"):
+        run.result(timeout=20)
+    assert bookings.seen[0] == "refunded"
+    assert bookings.seen.count("refunded") == 1
+    assert [item.path for item in flowgen_client.history(run.id) if item.kind == "outcome"] == [
+        "saga/meal",
+        "saga/meal#undo",
+    ]
+
+
 def test_a_run_that_was_undone_and_is_retried_does_again_what_was_undone(
     app: App, flowgen_client: Client, flowgen_worker: Workers
 ) -> None:

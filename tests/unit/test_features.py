@@ -57,7 +57,9 @@ FEATURES: dict[str, dict[str, str]] = {
         "catchable failure at any depth, 5-level trees": "test_children"
         "::test_an_end_at_depth_five_is_thrown_and_can_be_caught_there"
         " test_children::test_an_uncaught_failure_at_depth_five_fails_every_ancestor",
-        "Start and Wait": "test_children::test_a_parent_may_end_before_the_children_that_it_only_started",
+        "Start and Wait": "test_children::test_a_parent_may_end_before_the_children_that_it_only_started"
+        " test_started_children::test_a_wait_that_is_over_cancels_its_child_or_leaves_it_alone"
+        " test_started_children::test_only_the_run_that_started_a_child_waits_for_it",
         "detached": "test_children::test_cancelling_a_parent_cancels_its_children_but_detached_ones",
         "a child with an id": "test_children_with_ids::test_parents_that_ask_for_one_id_share_one_run",
         "survives a killed worker": "test_crashes"
@@ -193,7 +195,8 @@ FEATURES: dict[str, dict[str, str]] = {
         "compensate= on a step, undone in reverse, durably": "test_sagas"
         "::test_what_was_undone_before_a_worker_was_killed_is_not_undone_again_and_the_rest_is",
         "when the run fails": "test_sagas::test_a_run_that_was_undone_and_is_retried_does_again_what_was_undone"
-        " test_sagas::test_a_run_that_undoes_past_its_deadline_waits_as_a_row",
+        " test_sagas::test_a_run_that_undoes_past_its_deadline_waits_as_a_row"
+        " test_sagas::test_a_deadline_waits_for_a_part_that_is_being_undone",
         "or is cancelled": "test_sagas::test_a_cancelled_run_is_cancelled_after_it_was_undone"
         " test_sagas::test_what_was_undone_while_its_run_was_cancelled_survives_a_killed_worker",
         "cancelled while it undoes, and what cannot be undone": "test_sagas"
