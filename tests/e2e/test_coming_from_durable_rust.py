@@ -26,6 +26,7 @@ from flowgen import (
     Transaction,
 )
 from flowgen.client.sync import Client
+from flowgen.testing.clock import Clock
 from flowgen.testing.workers import Workers
 from tests.waiting import eventually
 
@@ -50,6 +51,34 @@ def test_a_step_without_retries_is_called_once_and_its_failure_is_thrown(
     flowgen_worker(app)
     assert flowgen_client.start(ingest).result(timeout=20) == "ValueError: no route after 1"
     assert calls == [1]
+
+
+def test_a_long_wait_for_the_next_attempt_is_a_row_and_a_short_one_is_not(
+    app: App, flowgen_client: Client, flowgen_worker: Workers, flowgen_clock: Clock
+) -> None:
+    attempts: list[tuple[str, int]] = []
+
+    def call_api(ctx: StepContext, wait: str) -> int:
+        attempts.append((wait, ctx.attempt))
+        if ctx.attempt == 1:
+            raise ValueError("busy")
+        return ctx.attempt
+
+    @app.workflow
+    def ingest(wait: str) -> Flow[int]:
+        return (yield from Step(call_api, wait).opts(retry=Retry(2, initial=wait, jitter=0)))
+
+    worker = flowgen_worker(app, concurrency=1)
+    assert flowgen_client.start(ingest, "10ms").result(timeout=20) == 2
+    run = flowgen_client.start(ingest, "1h")
+    eventually(lambda: run.refresh().status == "waiting")
+    worker.stop()
+    flowgen_worker(app)
+    assert flowgen_client.start(ingest, "20ms").result(timeout=20) == 2
+    assert run.refresh().status == "waiting"
+    flowgen_clock.advance("1h")
+    assert run.result(timeout=20) == 2
+    assert [attempt for wait, attempt in attempts if wait == "1h"] == [1, 2]
 
 
 def test_a_transaction_has_the_name_that_it_is_given(
