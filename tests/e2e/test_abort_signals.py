@@ -8,7 +8,9 @@ from typing import Any
 
 import psycopg
 import pytest
+from psycopg import AsyncConnection
 
+import flowgen
 from flowgen import (
     App,
     Cancelled,
@@ -22,6 +24,7 @@ from flowgen import (
     Step,
     StepContext,
     StepTimedOut,
+    Transaction,
 )
 from flowgen.client.sync import Client
 from flowgen.testing.workers import Workers
@@ -170,6 +173,51 @@ def test_a_function_hears_that_the_lease_was_lost_and_what_it_then_returns_is_no
     assert waiting.heard[0][:2] == ("it", "the lease was lost")
     assert run.result(timeout=20) == "by the next owner"
     assert again.is_set()
+
+
+@pytest.mark.parametrize("flavour", ["sync", "awaited"])
+def test_a_transaction_hears_it_too_and_what_it_wrote_is_taken_back(
+    app: App, flowgen_client: Client, flowgen_worker: Workers, waiting: Waiting, db: Db, flavour: str
+) -> None:
+    db.execute("create table ledger (what text)")
+    insert = "insert into ledger values (%s)"
+
+    def pay(conn: Db, what: str) -> str:
+        conn.execute(insert, (what,))
+        return waiting.sync(flowgen.current().of_step(), what)
+
+    async def pay_awaited(conn: AsyncConnection[Any], what: str) -> str:
+        await conn.execute(insert, (what,))
+        return await waiting.awaited(flowgen.current().of_step(), what)
+
+    @app.workflow
+    def flow(what: str) -> Flow[Any]:
+        function: Any = pay if flavour == "sync" else pay_awaited
+        once = Transaction(function, what).opts(timeout=0.2 if what == "timeout" else 3600, retry=Retry(1))
+        try:
+            return (yield from Race(pay=once, nap=Sleep(0.2 if what == "race" else 3600))).tag
+        except StepTimedOut as error:
+            return type(error).__name__
+
+    worker = flowgen_worker(app, grace=0.3)
+    runs = {what: flowgen_client.start(flow, what) for what in ("cancel", "timeout", "race", "deadline", "shutdown")}
+    eventually(lambda: set(waiting.begun) == set(runs))
+    flowgen_client.cancel(runs["cancel"].id, reason="not needed")
+    flowgen_client.set_deadline(runs["deadline"].id, 0.1)
+    assert [runs[what].result(timeout=20) for what in ("timeout", "race")] == ["StepTimedOut", "nap"]
+    eventually(lambda: runs["cancel"].refresh().status == "cancelled")
+    eventually(lambda: runs["deadline"].refresh().status == "failed")
+    worker.stop()
+    eventually(lambda: len(waiting.heard) == 5)
+    assert {what: reason for what, reason, _ in waiting.heard} == {
+        "cancel": "cancelled: not needed",
+        "timeout": "timeout",
+        "race": "its branch was cancelled",
+        "deadline": "deadline",
+        "shutdown": "shutdown",
+    }
+    assert db.execute("select * from ledger").fetchall() == []
+    assert runs["shutdown"].refresh().status == "pending"
 
 
 def test_a_function_that_nobody_aborts_hears_nothing(app: App, flowgen_client: Client, flowgen_worker: Workers) -> None:

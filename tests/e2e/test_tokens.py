@@ -14,8 +14,10 @@ import pytest
 import flowgen
 from flowgen import (
     App,
+    Checkpoint,
     CompletionToken,
     Context,
+    ContinueAsNew,
     Failure,
     Flow,
     Gather,
@@ -229,6 +231,31 @@ def waits() -> Flow[list]:
     program.open("sent")
     assert run.result(timeout=30) == [text, "while nobody was there"]
     assert set(program.notes()) == {text}
+
+
+def test_a_token_is_waited_for_by_a_later_segment_and_a_later_pass_of_its_run(
+    app: App, flowgen_client: Client, flowgen_worker: Workers
+) -> None:
+    @app.workflow
+    def passes(ctx: Context, token: Token[int] | None) -> Flow[list[int]]:
+        if token is None:
+            yield ContinueAsNew((yield from CompletionToken(int)))
+        assert token is not None
+        first = yield from Wait(token).opts(name="early")
+        if not ctx.has_checkpoint():
+            yield Checkpoint(1)
+            yield Sleep(0)
+        return [first, (yield from Wait(token))]
+
+    flowgen_worker(app, cache=0)
+    run = flowgen_client.start(passes, None)
+    eventually(lambda: run.refresh().input["token"] is not None)
+    eventually(lambda: run.refresh().status == "waiting")
+    text = run.refresh().input["token"]["text"]
+    flowgen_client.complete(text, 7)
+    assert run.result(timeout=20) == [7, 7]
+    with pytest.raises(TokenUsed):
+        flowgen_client.complete(text, 8)
 
 
 def test_a_token_is_completed_in_the_callers_transaction(

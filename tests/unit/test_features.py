@@ -98,6 +98,8 @@ FEATURES: dict[str, dict[str, str]] = {
         "nothing is written by what fails": "test_transactions"
         "::test_a_function_that_raises_writes_nothing_and_is_tried_again"
         " test_transactions::test_a_result_that_cannot_be_stored_takes_the_writes_back",
+        "nobody wants it any more": "test_abort_signals"
+        "::test_a_transaction_hears_it_too_and_what_it_wrote_is_taken_back",
         "a lost lease": "test_leases::test_a_transaction_of_a_worker_that_lost_its_lease_is_rolled_back",
         "a function that ends it itself": "test_transactions"
         "::test_a_function_that_ends_the_transaction_by_itself_is_refused",
@@ -161,6 +163,7 @@ FEATURES: dict[str, dict[str, str]] = {
         "external completion tokens for webhooks and approvals": "test_tokens"
         "::test_a_token_gives_its_value_to_each_wait_and_can_be_used_once"
         " test_tokens::test_a_token_is_the_same_after_a_crash_and_completed_meanwhile",
+        "in a later pass": "test_tokens::test_a_token_is_waited_for_by_a_later_segment_and_a_later_pass_of_its_run",
         "used twice": "test_tokens::test_a_token_is_used_by_whoever_is_first"
         " test_tokens::test_of_many_who_use_a_token_at_once_one_does",
         "forged": "test_tokens::test_what_is_no_token_is_told_nothing",
@@ -247,6 +250,8 @@ FEATURES: dict[str, dict[str, str]] = {
         "::test_a_function_hears_of_a_shutdown_and_is_called_again_without_a_failed_attempt",
         "lost lease": "test_abort_signals"
         "::test_a_function_hears_that_the_lease_was_lost_and_what_it_then_returns_is_nobodys",
+        "a Transaction too": "test_abort_signals"
+        "::test_a_transaction_hears_it_too_and_what_it_wrote_is_taken_back",
         "nothing else": "test_abort_signals::test_a_function_that_nobody_aborts_hears_nothing",
     },
     "B04": {
