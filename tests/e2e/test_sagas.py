@@ -24,6 +24,7 @@ from flowgen import (
     Settings,
     Sleep,
     Step,
+    Transaction,
 )
 from flowgen.client.sync import Client
 from flowgen.failpoints import evicting
@@ -369,3 +370,49 @@ def trip() -> Flow[None]:
     with pytest.raises(RunCancelled, match="enough"):
         run.result(timeout=30)
     assert program.notes() == ["cleaned", "cancel c", "cancel b", "cancel b", "cancel a"]
+
+
+def test_transactions_and_children_are_undone_and_undo_like_steps(
+    app: App, flowgen_client: Client, flowgen_worker: Workers, db: Db
+) -> None:
+    db.execute("create table ledger (what text primary key)")
+    seen: list[str] = []
+
+    def enter(conn: Db, what: str) -> str:
+        conn.execute("insert into ledger values (%s)", (what,))
+        return what
+
+    def strike(conn: Db, what: str) -> None:
+        assert conn.execute("delete from ledger where what = %s", (what,)).rowcount == 1
+
+    @app.workflow
+    def child(what: str) -> Flow[str]:
+        yield Transaction(enter, what).opts(compensate=Transaction(strike, what))
+        yield Sleep(0)
+        if what == "c":
+            raise ValueError("no seat")
+        return what
+
+    def note(what: str) -> None:
+        seen.append(what)
+
+    @app.workflow
+    def trip() -> Flow[None]:
+        yield Transaction(enter, "a").opts(compensate=lambda what: Transaction(strike, what))
+        yield Invoke(child, "b").opts(compensate=lambda what: Gather(Transaction(strike, what), Step(note, what)))
+        yield Step(enter_kept).opts(compensate=lambda kept: None)
+        yield Invoke(child, "c").opts(compensate=Step(note, "c"))
+
+    def enter_kept() -> str:
+        db.execute("insert into ledger values ('kept')")
+        return "kept"
+
+    flowgen_worker(app)
+    run = flowgen_client.start(trip)
+    with pytest.raises(RunFailed, match="Child run failed: ValueError: no seat"):
+        run.result(timeout=20)
+    assert db.execute("select what from ledger").fetchall() == [("kept",)]
+    assert seen == ["b"], "a child that failed is undone by its own handler"
+    undone = [item.path for item in flowgen_client.history(run.id) if "#undo" in item.path and item.kind == "outcome"]
+    assert undone[-1] == "enter#undo"
+    assert sorted(undone[:-1]) == ["child#undo/0/strike", "child#undo/1/note"]

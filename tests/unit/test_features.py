@@ -197,6 +197,8 @@ FEATURES: dict[str, dict[str, str]] = {
     "A15": {
         "compensate= on a step, undone in reverse, durably": "test_sagas"
         "::test_what_was_undone_before_a_worker_was_killed_is_not_undone_again_and_the_rest_is",
+        "of a transaction, of a child": "test_sagas"
+        "::test_transactions_and_children_are_undone_and_undo_like_steps",
         "when the run fails": "test_sagas::test_a_run_that_was_undone_and_is_retried_does_again_what_was_undone"
         " test_sagas::test_a_run_that_undoes_past_its_deadline_waits_as_a_row"
         " test_sagas::test_a_deadline_waits_for_a_part_that_is_being_undone",
