@@ -11,6 +11,7 @@ import pytest
 
 from flowgen import (
     App,
+    Context,
     Flow,
     FlowgenError,
     Invoke,
@@ -130,6 +131,27 @@ def test_steps_of_one_name_in_a_parent_its_child_and_a_scope_are_apart(
     assert calls == ["parent", "scope", "child"]
     paths = [item.path for item in flowgen_client.history(run.id) if item.kind == "outcome"]
     assert paths[:2] == ["note", "embed_batch/note"]
+
+
+def test_the_next_sequence_is_the_index_of_the_next_entry(
+    app: App, flowgen_client: Client, flowgen_worker: Workers
+) -> None:
+    def work() -> None: ...
+
+    @app.workflow
+    def ingest(ctx: Context) -> Flow[list[int]]:
+        seen = [ctx.next_sequence]
+        for _ in range(3):
+            yield Step(work)
+            seen.append(ctx.next_sequence)
+            yield Sleep(0)
+        return seen
+
+    flowgen_worker(app, cache=0)
+    run = flowgen_client.start(ingest)
+    seen = run.result(timeout=20)
+    steps = [item.index for item in flowgen_client.history(run.id) if item.command == "step"]
+    assert seen == [steps[0], *[index + 1 for index in steps]]
 
 
 def test_a_run_says_whether_it_is_completed_and_what_it_came_to(
