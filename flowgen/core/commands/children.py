@@ -217,7 +217,8 @@ class Wait(Command[T_co]):
 
     @property
     def default_name(self) -> str:
-        return f"wait:{self.target.rpartition('/')[2]}"
+        # Waits are numbered by themselves: two for "token" and one for "token#2" have three keys.
+        return f"wait:{self.target.rpartition('/')[2].partition('#')[0]}"
 
     def _shown(self) -> list[str]:
         return [repr(self.ref)]

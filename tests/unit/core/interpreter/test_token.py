@@ -115,3 +115,20 @@ def test_a_type_that_no_value_can_have_is_refused_at_the_yield() -> None:
             return str(error)
 
     assert "the value of a CompletionToken has a type that cannot be read" in result(begun(refused))
+
+
+def test_waits_for_several_tokens_have_keys_of_their_own_however_often_each_is_waited_for() -> None:
+    def twice() -> Flow[list[int]]:
+        one = yield from CompletionToken(int)
+        found = [(yield from Wait(one)), (yield from Wait(one))]
+        two = yield from CompletionToken(int)
+        return [*found, (yield from Wait(two)), (yield from Wait(two))]
+
+    bench = begun(twice)
+    for key, value in (("token", 1), ("token#2", 2)):
+        bench.token_used(UUID(made(bench, key)["id"]), tokens.completed(str(value)))
+    assert result(bench) == [1, 1, 2, 2]
+    waits = [each.key for each in bench.items if each.key.startswith("wait")]
+    assert waits == ["wait:token", "wait:token#2", "wait:token#3", "wait:token#4"]
+    _, decision = replayed(bench)
+    assert decision.finish == bench.finish
