@@ -15,6 +15,8 @@ from hypothesis import strategies as st
 from flowgen.core.commands import (
     Checkpoint,
     Choose,
+    CompletionToken,
+    ContinueAsNew,
     Emit,
     Flow,
     Gather,
@@ -142,6 +144,11 @@ def command_of(node: Node, page: int) -> Any:
             return message_of(node, label)
 
 
+def opening(node: Node, page: int) -> Any:
+    """What gives something to wait for."""
+    return command_of(node, page) if node["do"] == "start" else CompletionToken(str, timeout=node["timeout"])
+
+
 def message_of(node: Node, payload: str) -> Any:
     """The run sends to itself, and reads what it has sent."""
     if node["do"] in ("emit", "event"):
@@ -240,8 +247,8 @@ def run_node(node: Node, page: int) -> Flow[Any]:
             return (yield command_of(node, page))
         return (yield from command_of(node, page))
     match do:
-        case "start":
-            ref = yield from command_of(node, page)
+        case "start" | "token":
+            ref = yield from opening(node, page)
             values = []
             for _ in range(node["waits"]):
                 values.append((yield from Wait(ref)))
@@ -293,13 +300,20 @@ def program_flow(ctx: Context[Any], spec: Program) -> Flow[Any]:
     yield from flow(spec["prologue"], 0)
     seen = ctx.services
     if not spec["pages"]:
-        return [each[:2] for each in seen]
+        return (yield from on(spec, seen))
     if ctx.has_checkpoint():
         seen[:] = ctx.accumulated_results
     for page in range(ctx.checkpoint_cursor or 0, spec["pages"]):
         yield from flow(spec["body"], page)
         yield from Checkpoint(page + 1, page + 1, list(seen))
     yield from flow(spec["rest"], 0)
+    return (yield from on(spec, seen))
+
+
+def on(spec: Program, seen: list[Any]) -> Flow[Any]:
+    """The end of a pass: of the last one, or of one that the next follows."""
+    if spec.get("again"):
+        return (yield from ContinueAsNew({**spec, "again": spec["again"] - 1}))
     return [each[:2] for each in seen]
 
 
@@ -324,8 +338,8 @@ async def arun_node(node: Node, page: int) -> Any:
     if do in SIMPLE:
         return await command_of(node, page)
     match do:
-        case "start":
-            ref = await command_of(node, page)
+        case "start" | "token":
+            ref = await opening(node, page)
             return [await Wait(ref) for _ in range(node["waits"])]
         case "gather":
             parts = [
@@ -374,13 +388,19 @@ async def program_coroutine(ctx: Context[Any], spec: Program) -> Any:
     await aflow(spec["prologue"], 0)
     seen = ctx.services
     if not spec["pages"]:
-        return [each[:2] for each in seen]
+        return await aon(spec, seen)
     if ctx.has_checkpoint():
         seen[:] = ctx.accumulated_results
     for page in range(ctx.checkpoint_cursor or 0, spec["pages"]):
         await aflow(spec["body"], page)
         await Checkpoint(page + 1, page + 1, list(seen))
     await aflow(spec["rest"], 0)
+    return await aon(spec, seen)
+
+
+async def aon(spec: Program, seen: list[Any]) -> Any:
+    if spec.get("again"):
+        return await ContinueAsNew({**spec, "again": spec["again"] - 1})
     return [each[:2] for each in seen]
 
 
@@ -388,17 +408,24 @@ INNER: Workflow[Any, Any, Any] = Workflow(inner_flow, "inner", ONCE)
 AINNER: Workflow[Any, Any, Any] = Workflow(inner_coroutine, "inner", ONCE)
 
 
-def definitions(attempts: int = 1) -> list[Workflow[Any, Any, Any]]:
-    """The program as a generator and as a coroutine, with a run-level retry policy."""
-    options = DefinitionOptions(retry=Retry(attempts, initial=1, jitter=0))
+def definitions(attempts: int = 1, ahead: bool = False) -> list[Workflow[Any, Any, Any]]:
+    """The program as a generator and as a coroutine, with a run-level retry policy. `ahead`: of their commits."""
+    options = DefinitionOptions(
+        retry=Retry(attempts, initial=1, jitter=0), durability="checkpoint" if ahead else "step"
+    )
     return [Workflow(program_flow, "program", options), Workflow(program_coroutine, "program", options)]
 
 
 # random programs
 
 
+def often(strategy: st.SearchStrategy[Node], times: int) -> list[st.SearchStrategy[Node]]:
+    """So many that are alike: `one_of` takes the same one once only, and what it is made of apart."""
+    return [strategy.map(dict) for _ in range(times)]
+
+
 def names(prefix: str) -> st.SearchStrategy[str | None]:
-    return st.none() | st.none() | st.none() | st.sampled_from([f"{prefix}1", f"{prefix}2"])
+    return st.sampled_from([None, None, None, f"{prefix}1", f"{prefix}2"])
 
 
 steps = st.fixed_dictionaries(
@@ -414,9 +441,9 @@ steps = st.fixed_dictionaries(
         "undo": st.sampled_from([None, None, 0, 1, -1]),
     }
 )
+facts = st.sampled_from(FACTS).map(lambda do: {"do": do})
 simple = st.one_of(
-    steps,
-    steps,
+    *often(steps, 3),
     st.fixed_dictionaries(
         {"do": st.just("save"), "label": st.sampled_from("ab"), "fails": st.sampled_from([0, 1]), "name": names("t")}
     ),
@@ -429,7 +456,7 @@ simple = st.one_of(
             "name": names("i"),
         }
     ),
-    st.sampled_from(FACTS).map(lambda do: {"do": do}),
+    *often(facts, 3),
     st.fixed_dictionaries({"do": st.just("tell"), "label": st.sampled_from("xy")}),
     st.fixed_dictionaries(
         {"do": st.just("hear"), "label": st.sampled_from("xy"), "timeout": st.sampled_from([1, 9]), "name": names("h")}
@@ -439,12 +466,15 @@ simple = st.one_of(
         {"do": st.just("event"), "some": st.booleans(), "timeout": st.sampled_from([2, 40]), "name": names("e")}
     ),
 )
+starts = st.fixed_dictionaries({"do": st.just("start"), "label": st.just("c"), "waits": st.integers(0, 2)})
+tokens = st.fixed_dictionaries(
+    {"do": st.just("token"), "timeout": st.sampled_from([2, 40]), "waits": st.integers(0, 2)}
+)
 leaves = st.one_of(
-    simple,
-    simple,
-    simple,
-    st.fixed_dictionaries({"do": st.just("start"), "label": st.just("c"), "waits": st.integers(0, 2)}),
-    st.just({"do": "raise"}),
+    *often(simple, 4),
+    *often(starts, 6),
+    *often(tokens, 6),
+    *often(st.just({"do": "raise"}), 2),
 )
 
 
@@ -528,6 +558,7 @@ def programs() -> st.SearchStrategy[Program]:
             "pages": st.sampled_from([0, 2, 3]),
             "body": st.lists(nodes, max_size=3),
             "rest": st.lists(nodes, max_size=1),
+            "again": st.sampled_from([0, 0, 0, 1, 2]),
         }
     )
 

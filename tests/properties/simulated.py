@@ -35,6 +35,14 @@ class Example:
     spelling: int
     """The generator or the coroutine."""
     cancels: bool
+    ahead: bool = False
+    """Its steps run ahead of their commits."""
+
+
+OUTSIDE: dict[Any, Any] = {
+    "wait:token": "told", "wait:token#2": ValueError("refused"), "signal:x#2": "from outside", "signal:y": "outside",
+}  # fmt: skip
+"""What somebody outside says to waits, by their names; the others are told nothing."""
 
 
 def called(label: str, fails: int) -> str:
@@ -57,7 +65,7 @@ CHILD: Task[Any, Any, Any] = Task(child, None, ONCE)
 def is_steady(program: Program) -> bool:
     """Whether nothing in it depends on time, on chance, or on what comes first."""
     return not any(
-        node.get("do") in ("now", "uuid", "random", "gather", "map", "race", "graph", "emit", "event")
+        node.get("do") in ("now", "uuid", "random", "gather", "map", "race", "graph", "emit", "event", "token")
         or node.get("once")
         or node.get("timeout")
         for node in walk(program)
@@ -67,13 +75,14 @@ def is_steady(program: Program) -> bool:
 def verdict(example: Example) -> Verdict:
     """Its failures end with a line for `again`."""
     plan = Plan(
-        definition=definitions(example.attempts)[example.spelling],
+        definition=definitions(example.attempts, example.ahead)[example.spelling],
         input=json.dumps({"spec": example.program}),
         outcomes={
             work: called,
             save: called,
             each_of: lambda item: called(*item),
             choose: lambda names: Choose(*names),
+            **OUTSIDE,
         },
         cancels=example.cancels,
         services=list,

@@ -72,6 +72,8 @@ def run(program: Program, seed: int, attempts: int, cancels: bool, crashes: bool
             choices += [world.child_ends] * 2
         if world.waits:
             choices += [world.event_comes] * 2
+        if world.tokens:
+            choices += [world.token_is_used] * 2
         if cancels and turn > 5 and random.random() < 0.05:
             choices = [world.cancel]
         if crashes and random.random() < 0.05 and not world.flying:

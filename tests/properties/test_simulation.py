@@ -35,6 +35,7 @@ examples = st.builds(
     attempts=st.sampled_from([1, 1, 2]),
     spelling=st.integers(0, 1),
     cancels=st.booleans(),
+    ahead=st.booleans(),
 )
 
 

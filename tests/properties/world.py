@@ -11,11 +11,12 @@ from uuid import UUID
 
 import attrs
 
-from flowgen.core import codec
+from flowgen.core import codec, tokens
 from flowgen.core.branches import Phase
 from flowgen.core.commands import Choose
 from flowgen.core.context import RunFacts
 from flowgen.core.decision import (
+    Continued,
     Decision,
     Failed,
     FunctionCall,
@@ -27,7 +28,7 @@ from flowgen.core.decision import (
     SignalRequest,
 )
 from flowgen.core.definitions import Workflow
-from flowgen.core.entries import Entry, EntryKind, Message, MessageKind
+from flowgen.core.entries import Entry, EntryKind, Message, MessageKind, address
 from flowgen.core.history import History
 from flowgen.core.interpreter import Execution
 from flowgen.core.semantics.events import letter
@@ -52,6 +53,9 @@ class World:
     def __init__(self, spellings: list[Workflow[Any, Any, Any]], program: Any, random: Random) -> None:
         self.spellings = spellings
         self.input = json.dumps({"spec": program})
+        self.created_at = START
+        self.used: set[str] = set()
+        """Tokens that were completed or failed."""
         self.random = random
         self.now = START
         self.history: list[Entry] = []
@@ -77,7 +81,7 @@ class World:
         facts = RunFacts(run_id="r", uuid=UUID(int=5), name="program", attempt=self.attempt, services=[])
         history = History.of(list(self.history), base=self.base, prologue=self.prologue)
         entropy = Random(len(self.history)).randbytes
-        made = Execution(spelling, facts, self.input, history, entropy=entropy, created_at=START)
+        made = Execution(spelling, facts, self.input, history, entropy=entropy, created_at=self.created_at)
         made.post(self.inbox.values())
         return made
 
@@ -129,7 +133,9 @@ class World:
             self.commit(len(self.pending))
         self.flying.clear()
         finish = decision.finish
-        if isinstance(finish, Restarted) or (isinstance(finish, Failed) and finish.retry_after is not None):
+        if isinstance(finish, Continued):
+            self.goes_on(finish)
+        elif isinstance(finish, Restarted) or (isinstance(finish, Failed) and finish.retry_after is not None):
             if isinstance(finish, Failed):
                 self.attempt += 1
                 self.now += finish.retry_after or timedelta(0)
@@ -137,6 +143,17 @@ class World:
             self.start()
         else:
             self.finish = finish
+
+    def goes_on(self, finish: Continued) -> None:
+        """The next pass begins, with nothing of the history; letters of others than children stay."""
+        self.input, self.created_at, self.attempt, self.base, self.prologue = finish.input, self.now, 1, 0, 0
+        self.history.clear()
+        for kept in (self.children, self.listens, self.waits):
+            kept.clear()
+        for message in [each for each in self.inbox.values() if each.kind == MessageKind.CHILD]:
+            del self.inbox[message.id]
+        self.live.close()
+        self.start()
 
     def commit(self, count: int) -> list[Entry]:
         taken, self.pending = self.pending[:count], self.pending[count:]
@@ -221,6 +238,19 @@ class World:
             message = Message(self.letters, MessageKind.EVENT, key, text)
             self.inbox[message.id] = message
             self.live.post([message])
+
+    @property
+    def tokens(self) -> list[str]:
+        """The tokens that are waited for, and were not used."""
+        begins = address(MessageKind.TOKEN, "")
+        waited = [leaf.message_key for leaf in self.live.outstanding() if leaf.message_key is not None]
+        return [key[len(begins) :] for key in waited if key.startswith(begins) and key[len(begins) :] not in self.used]
+
+    def token_is_used(self) -> None:
+        token = self.random.choice(self.tokens)
+        self.used.add(token)
+        text = tokens.completed('"told"') if self.random.random() < 0.7 else tokens.failed('{"type":"E","message":"m"}')
+        self.tell(MessageKind.TOKEN, token, text)
 
     def tick(self) -> None:
         self.now += timedelta(seconds=self.random.choice([0, 0.5, 2, 30]))

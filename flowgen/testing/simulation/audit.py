@@ -61,12 +61,13 @@ def check_memo(world: World, row: Row) -> None:
     world.witness.check_unchanged(row)
     answered: dict[str, Entry] = {}
     floors = row.floors[1:]
+    prologue = row.prologues.get(row.floors[0], 0)
     for entry in row.entries:
         while floors and entry.index >= floors[0]:
             answered.clear()
-            floors.pop(0)
+            prologue = row.prologues.get(floors.pop(0), 0)
         if entry.kind == EntryKind.CHECKPOINT:
-            answered = {key: each for key, each in answered.items() if each.named or each.index < row.prologue}
+            answered = {key: each for key, each in answered.items() if each.named or each.index < prologue}
         elif entry.kind == EntryKind.SET_ASIDE:
             said: Any = codec.decode(entry.value or "{}")
             aside, below = set(said.get("indexes", ())), said.get("below", 0)

@@ -14,6 +14,7 @@ from uuid import UUID
 import attrs
 
 from flowgen.core import codec
+from flowgen.core.branches import Leaf
 from flowgen.core.commands import Transaction
 from flowgen.core.decision import Decision, FunctionCall
 from flowgen.core.failures import failure_from, failure_to_json
@@ -70,7 +71,7 @@ class Calling:
             worker.executor.jobs.remove(job)
             worker.loop.run(partial(worker.executor.time_out, running))
             return
-        job.result = self._functions.call(running, self._place(running.run, running.call.key))
+        job.result = self._functions.call(running, self.place(running.run, running.call.key))
         if self._world.story is not None:
             self._world.tell(worker, f"{running.call.key!r}: {job.result}")
         if fate == 2:
@@ -89,7 +90,7 @@ class Calling:
         row = self._world.store.runs[run.run_id]
         called = Called(
             run.claimed.name, run.run_id, call.key, call.command.target, call.command.args, call.attempt,
-            place=self._place(run, call.key), claim=run.claimed.claim,
+            place=self.place(run, call.key), claim=run.claimed.claim,
         )  # fmt: skip
         owner = row.owner == worker.holder.current.id and row.claim == run.claimed.claim
         self._world.witness.begins(
@@ -100,7 +101,12 @@ class Calling:
             owner=owner and self._world.store.holds(worker.holder.current),
         )
 
-    def _place(self, run: LiveRun, key: str) -> tuple[int, int]:
+    def scripted_for(self, run: LiveRun, leaf: Leaf) -> object:
+        """What a test scripts for a command that waits for a message."""
+        return self._functions.item(run.run_id, self.place(run, leaf.key), leaf.key, leaf.command, None)
+
+    def place(self, run: LiveRun, key: str) -> tuple[int, int]:
+        """Where in the run's history this call of the command is: see `Row.place_of`."""
         row = self._world.store.runs[run.run_id]
         return row.place_of(key, max(run.execution.base, run.claimed.floor), run.claimed.next_index)
 
@@ -110,7 +116,7 @@ class Calling:
         command: Any = copy.copy(call.command)
         instead: Callable[..., Any] = _unscripted
         try:
-            instead = self._functions.in_place_of(running, self._place(running.run, running.call.key))
+            instead = self._functions.in_place_of(running, self.place(running.run, running.call.key))
         except AssertionError as error:
             self._world.broken = error
 
@@ -129,7 +135,7 @@ class Calling:
     def children_of(self, run: LiveRun, decision: Decision) -> None:
         """Children are about to be started."""
         for child in decision.children:
-            definition, place = child.command.definition, self._place(run, child.key)
+            definition, place = child.command.definition, self.place(run, child.key)
             item = self._functions.item(run.run_id, place, child.key, child.command, definition)
             if item is UNSCRIPTED:
                 self._world.plan.met(definition)

@@ -31,6 +31,8 @@ class Row:
     recovered_index: int = -1
     floors: list[int] = attrs.field(factory=lambda: [0])
     """Where its passes began."""
+    prologues: dict[int, int] = attrs.field(factory=dict)
+    """Where the prologue of each pass ended, by where the pass began."""
     base: int = 0
     prologue: int = 0
     mail: int = 0

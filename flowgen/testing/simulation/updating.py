@@ -34,6 +34,7 @@ def apply(store: Store, row: Row, update: RunUpdate) -> None:
         row.inbox = {number: each for number, each in row.inbox.items() if each.kind != MessageKind.CHILD}
     elif update.base is not None:
         row.base, row.prologue = update.base, update.prologue or 0
+        row.prologues[row.floor] = row.prologue
     row.seen = max(row.seen, update.mail_read)
     row.progress = update.progress or row.progress
     if update.lasts is not None:

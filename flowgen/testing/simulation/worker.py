@@ -160,6 +160,8 @@ class Worker:
         if execution.waiting.leaves:
             row = world.store.runs[run.run_id]
             for leaf in execution.waiting.leaves:
+                if world.plan.outcomes:
+                    world.outside.waited_for(run, leaf)
                 if leaf.due_at is not None:
                     own = () if leaf.due_at in row.dues else attrs.astuple(cast(Any, leaf.command), recurse=False)
                     world.witness.waits(row, leaf.key, leaf.due_at, own)

@@ -20,6 +20,7 @@ from flowgen.core.states import FINAL, Status
 from flowgen.testing.simulation import clients, mishaps
 from flowgen.testing.simulation.calling import Calling
 from flowgen.testing.simulation.choices import Choices
+from flowgen.testing.simulation.outside import Outside
 from flowgen.testing.simulation.plan import Plan
 from flowgen.testing.simulation.requests import Request
 from flowgen.testing.simulation.row import Row
@@ -66,6 +67,7 @@ class World:
         self.witness = Witness()
         self.entropy = Random(plan.seed).randbytes  # noqa: S311 - no secret is made of it
         self.calling = Calling(self)
+        self.outside = Outside(self)
         self.server = Server(self)
         self.store = Store(plan.now, plan.settings.lease, self.witness)
         self.broken: BaseException | None = None
@@ -190,6 +192,7 @@ class World:
         if look.cascade:
             found.append((clients.cancel_children, (store,)))
         store.events.possible(self, found)
+        self.outside.possible(found)
         if store.expired():
             found.append((self._sweep, ()))
             for worker in self.workers:
