@@ -285,7 +285,8 @@ class Context(Generic[S]):
     def checkpoint(self) -> dict[str, Any] | None:
         """What was saved last: `cursor`, `items_processed`, `accumulated_results`; None when nothing was."""
         saved = self._saved()
-        return None if saved is None else attrs.asdict(saved, recurse=False, filter=attrs.filters.exclude("heard"))
+        apart = attrs.filters.exclude("heard", "lost")
+        return None if saved is None else attrs.asdict(saved, recurse=False, filter=apart)
 
     @property
     def checkpoint_cursor(self) -> Any:

@@ -270,6 +270,7 @@ class Driver:
                 text = None
                 if yielded.stores:
                     at: Any = {"prologue": self.prologue, "cancelled": self.cancelled, "heard": branch.heard}
+                    at["lost"] = self.recorded.lost and self.recorded.lost_now(self._segment)
                     text = semantics.prepare(yielded, self._facts, in_branch=branch is not self._root, **at)
                 named = yielded.options.name is not None and names.authored
                 leaf = Leaf(names.key(yielded), yielded, branch, yielded.fingerprint(), named, text)
@@ -392,7 +393,7 @@ class Driver:
 
     def _cut_leaf(self, leaf: Leaf) -> None:
         del self.leaves[leaf.key]
-        self.recorded.bury(leaf.key)
+        self.recorded.bury(leaf)
         if leaf.command.compensate is not None:
             self.ledger.cut(leaf, self._history.ordered, self.view.next_sequence)
         self.cut.append(leaf)

@@ -27,8 +27,8 @@ class EntryKind(IntEnum):
     CHILD = 5
     """A child run was made: `value` is its run_id as a JSON string."""
     CHECKPOINT = 6
-    """Progress with data: `value` is `[cursor, items_processed, accumulated_results]`, and what `Saved.heard` says when
-    there is some. Closes the segment."""
+    """Progress with data: `value` is `[cursor, items_processed, accumulated_results]`, and what `Saved.heard` and
+    `Saved.lost` say when there is some. Closes the segment."""
     SET_ASIDE = 7
     """`value` is `{"indexes": [...], "why": ..., "who": ...}`: those entries answer no longer."""
     ENDING = 8

@@ -42,6 +42,8 @@ class Saved:
     accumulated_results: Any = None
     heard: Mapping[str, str] = _NONE
     """The places of the events that answered the waits so far, by their fingerprints; ISO 8601."""
+    lost: Sequence[str] = ()
+    """Keys that the author named, of commands that were cut off; an outcome that they came to is not kept."""
 
 
 @attrs.define(kw_only=True)

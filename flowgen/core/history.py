@@ -125,6 +125,8 @@ class History:
                 ordered.append(entry)
             elif entry.named and entry.kind == EntryKind.OUTCOME:
                 kept.append(entry)
+        if saved is not None and saved.lost:
+            kept = [entry for entry in kept if entry.key not in saved.lost]
         if next_index is None:
             next_index = entries[-1].index + 1 if entries else 1
         bounds = [index for index in aside if index >= below]
@@ -149,7 +151,7 @@ def _set_aside(entries: Sequence[Entry]) -> tuple[set[int], int]:
 def saved_of(entry: Entry) -> Saved:
     """What a CHECKPOINT entry saved."""
     cursor, items_processed, accumulated, *rest = codec.decode(entry.value or "[null, null, null]")
-    return Saved(cursor, items_processed or 0, accumulated, rest[0] if rest else {})
+    return Saved(cursor, items_processed or 0, accumulated, *rest)
 
 
 def set_aside_value(indexes: Sequence[int], why: str, who: str, *, below: int = 0) -> str:

@@ -26,7 +26,18 @@ NOTHING: Final[frozenset[str]] = frozenset()
 class Recorded:
     """The recorded outcomes of one run, against the code that asks for them."""
 
-    __slots__ = ("_determinism", "_facts", "_history", "_strict_until", "_warnings", "dead", "early", "kept", "refused")
+    __slots__ = (
+        "_determinism",
+        "_facts",
+        "_history",
+        "_strict_until",
+        "_warnings",
+        "dead",
+        "early",
+        "kept",
+        "lost",
+        "refused",
+    )
 
     def __init__(self, history: History, facts: RunFacts, determinism: str, warnings: list[str]) -> None:
         """What the author is to be told is appended to `warnings`."""
@@ -41,15 +52,23 @@ class Recorded:
         """Outcomes of this segment that nobody has asked for yet, by key."""
         self.dead: set[str] | frozenset[str] = NOTHING
         """Keys of commands that were cut off with their branches. Read only."""
+        self.lost: frozenset[str] = NOTHING if history.saved is None else frozenset(history.saved.lost)
+        """Keys that the author named, of those; an outcome that came nevertheless is not kept for a later segment."""
         self.refused: Entry | None = None
         """The entry that does not fit the code, or cannot be read."""
 
-    def bury(self, key: str) -> None:
-        """The command of this key was cut off with its branch."""
+    def bury(self, leaf: Leaf) -> None:
+        """This command was cut off with its branch."""
         if isinstance(self.dead, set):
-            self.dead.add(key)
+            self.dead.add(leaf.key)
         else:
-            self.dead = {key}
+            self.dead = {leaf.key}
+        if leaf.named:
+            self.lost |= {leaf.key}
+
+    def lost_now(self, segment: Sequence[Entry]) -> frozenset[str]:
+        """The keys of `lost` that have no outcome in this segment either."""
+        return self.lost.difference(entry.key for entry in segment)
 
     def is_strict(self, entry: Entry) -> bool:
         """Whether it is a divergence when nobody asks for this entry."""
@@ -113,6 +132,7 @@ class Recorded:
     def close_segment(self, closed: Sequence[Entry], prologue: int | None) -> None:
         """A segment was closed, with these outcomes: what its author named is kept."""
         self._strict_until = prologue if self._strict_until is None else min(self._strict_until, prologue or 0)
+        self.lost = self.lost and self.lost_now(closed)
         for entry in closed:
             if entry.named:
                 self.kept[entry.key] = entry

@@ -7,7 +7,7 @@ sent; `open_composite` gives the branches of a command that is made from other c
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from datetime import datetime
 from typing import Any, assert_never
 
@@ -114,6 +114,7 @@ def prepare(
     prologue: int | None,
     cancelled: bool,
     heard: Mapping[str, datetime] | None,
+    lost: Collection[str],
 ) -> str | None:
     """Refuse a command that cannot be carried out here, and encode what it stores, while its author can be shown where.
 
@@ -122,7 +123,7 @@ def prepare(
     match command:
         case Checkpoint():
             text = checkpoints.prepare(
-                command, in_branch=in_branch, prologue=prologue, cancelled=cancelled, heard=heard
+                command, in_branch=in_branch, prologue=prologue, cancelled=cancelled, heard=heard, lost=lost
             )
         case Invoke() | Start():
             text = children.prepare(command, facts)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from datetime import datetime
 
 from flowgen.core import codec
@@ -25,7 +25,13 @@ Read the checkpoint first, so that a resumed handler knows where to go on:
 
 
 def prepare(
-    command: Checkpoint, *, in_branch: bool, prologue: int | None, cancelled: bool, heard: Mapping[str, datetime] | None
+    command: Checkpoint,
+    *,
+    in_branch: bool,
+    prologue: int | None,
+    cancelled: bool,
+    heard: Mapping[str, datetime] | None,
+    lost: Collection[str],
 ) -> str | None:
     """The data as JSON; None for a bare one. Raises DefinitionError, with the idiom, where a resume could not use it.
 
@@ -44,8 +50,10 @@ def prepare(
             "again from the start, with the steps before the checkpoint forgotten. " + IDIOM
         )
     saved = [command.cursor, command.items_processed or 0, command.accumulated_results]
-    if heard:
-        saved.append(remembered(heard))
+    if heard or lost:
+        saved.append(remembered(heard or {}))
+    if lost:
+        saved.append(sorted(lost))
     return codec.encode(saved, what="the checkpoint")
 
 

@@ -7,11 +7,14 @@ from typing import Any
 
 import pytest
 
-from flowgen.core.commands import Flow, Gather, Invoke, Race, Sleep, Step
+from flowgen.core.commands import Checkpoint, Flow, Gather, Invoke, Race, Sleep, Step, WaitSignal
+from flowgen.core.context import Context
+from flowgen.core.decision import Returned
 from flowgen.errors import Cancelled, DefinitionError, PermanentError, StepFailed
 from flowgen.testing.bench import BEGINNING
+from flowgen.testing.outcomes import gave
 
-from .running import begun, fails, gives, keys, result
+from .running import begun, fails, gives, keys, over, result
 
 
 def work(label: str) -> str:
@@ -103,3 +106,29 @@ def test_a_race_beside_others_is_woken_by_the_first_child_that_ends() -> None:
     hung = begun(handler).execution.advance(BEGINNING).hang_up
     assert hung is not None
     assert hung.messages == 1
+
+
+def test_what_a_named_loser_came_to_is_not_kept_for_the_next_segment() -> None:
+    """It was on its way to the history when its branch lost; a later page waits anew, live as in a replay."""
+
+    def handler(ctx: Context[Any]) -> Flow[Any]:
+        won = ctx.accumulated_results or []
+        for page in range(ctx.checkpoint_cursor or 0, 3):
+            found = yield from Race(a=WaitSignal("x").opts(name="told"), b=Step(work, "b")).opts(name="r")
+            won = [*won, found.value]
+            yield Checkpoint(page + 1, accumulated_results=won)
+        return won
+
+    bench = begun(handler)
+    for value in ("b1", "b2"):
+        leaf, entry = bench.leaf("r/a/told"), bench.execution.settle("r/b/work", Returned(value))
+        assert leaf is not None
+        assert entry is not None
+        del bench.calls["r/b/work"]
+        bench.go([bench._commit(entry), bench._commit(gave(leaf, "too late"))])
+        again = over(bench)
+        again.advance(bench.now)
+        waiting = {each.key for each in bench.execution.outstanding()}
+        assert {each.key for each in again.outstanding()} == waiting == {"r/a/told", "r/b/work"}
+    bench.signalled("x", "told")
+    assert result(bench) == ["b1", "b2", "told"]
