@@ -131,7 +131,8 @@ def test_a_sleep_without_a_length_is_refused(make: Callable[[], object], said: s
 
 @pytest.mark.bad_input("B49")
 def test_what_is_a_length_of_time_or_an_instant_is_a_sleep() -> None:
-    assert Sleep("2h") == Sleep(timedelta(hours=2))
+    assert Sleep("2h") == Sleep(timedelta(hours=2)) == Sleep(7200) == Sleep(hours=2)
+    assert Sleep(seconds=1, minutes=2, hours=3, days=4) == Sleep("4d3h2m1s")
     assert Sleep(0).duration == timedelta(0)
     assert Sleep(until=datetime(2000, 1, 1, tzinfo=UTC)).until == datetime(2000, 1, 1, tzinfo=UTC)
     assert Sleep(until=datetime(9999, 12, 30, tzinfo=UTC))
