@@ -5,6 +5,9 @@ only then it is consumed. So a wait that loses a race against what was committed
 signal is free again for the next. The outcome says which signal it holds, so that a replay, which finds a signal both
 in the history and in the inbox, takes it once. The invariant: of the signals that are free, the first that was sent is
 the next that is taken.
+
+The store numbers the messages of a run in the order of their commits, and whoever reads them reads all there are behind
+a number. So the number of the last one tells what is new, and of a message that was consumed nothing is kept.
 """
 
 from __future__ import annotations
@@ -29,7 +32,7 @@ def number(message: Message) -> int:
 class Mailbox:
     """The messages of one run, by what their readers listen to."""
 
-    __slots__ = ("_heard", "_taken", "boxes", "consumed", "orders", "signals")
+    __slots__ = ("_last", "_taken", "boxes", "consumed", "orders", "signals")
 
     def __init__(self) -> None:
         self.boxes: dict[str, list[Message]] = {}
@@ -40,16 +43,16 @@ class Mailbox:
         """What an operator wants of the run."""
         self.signals: dict[int, Message] = {}
         """By their numbers."""
-        self._heard: set[int] = set()
+        self._last = 0
         self._taken: set[int] = set()
 
     def post(self, messages: Iterable[Message]) -> list[str]:
-        """Keep messages, each once; the addresses of those that are new."""
+        """Keep messages, oldest first, each once; the addresses of those that are new."""
         found: list[str] = []
         for message in messages:
-            if message.id in self._heard:
+            if message.id <= self._last:
                 continue
-            self._heard.add(message.id)
+            self._last = message.id
             found.append(message.address)
             if message.kind in (MessageKind.RETRY, MessageKind.ACCEPT):
                 self.orders.append(message)
@@ -62,6 +65,13 @@ class Mailbox:
     def first(self, address: str) -> Message | None:
         """The first message that nobody has taken."""
         return next((each for each in self.boxes.get(address, ()) if each.id not in self._taken), None)
+
+    def drop(self, message: Message) -> None:
+        """The outcome of its only reader is made of it: it is consumed with that."""
+        others = self.boxes[message.address]
+        others.remove(message)
+        if not others:
+            del self.boxes[message.address]
 
     def take(self, message: Message) -> None:
         """An outcome that holds the message is on its way into the history."""
@@ -83,7 +93,7 @@ class Mailbox:
         if lost:
             return message.address
         del self.signals[entry.attempt]
-        self.boxes[message.address].remove(message)
+        self.drop(message)
         self.consumed.append(message.id)
         return None
 

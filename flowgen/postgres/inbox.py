@@ -1,19 +1,20 @@
 """Messages to runs: how they are sent, and how their owner reads them.
 
     deliver(letters) -> Op[Mapping[UUID, int | None]]   in the caller's transaction; the status of each run before
-    news(session) -> Op[Sequence[Owned]]                requests and new mail of the running runs of a session
+    news(session, read={}) -> Op[Sequence[Owned]]       requests and new mail of the running runs of a session
     parse_inbox(cell) -> tuple[Message, ...]            a cell of a claim or of the news
 
 It never deletes a message: the flush that records what came of it does (`FlushBatch.consumed`), or the end of the run.
 The invariant: `mail` and `inbox` of an item are of one snapshot, so a hang-up with that `mail_read` cannot sleep
 through a message. An item comes again with every call until its run hangs up or ends, or a request is answered, or a
-CHECKPOINT or SET update gives a `mail_read`.
+CHECKPOINT or SET update gives a `mail_read`; what `read` says was read of its inbox does not.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from uuid import UUID
 
 from flowgen.core.entries import Message
@@ -23,6 +24,8 @@ from flowgen.postgres.entries import instant
 from flowgen.postgres.rows import Letter, Owned, Session
 
 __all__ = ["deliver", "news", "parse_inbox"]
+
+NOTHING: Mapping[UUID, int] = MappingProxyType({})
 
 
 def deliver(letters: Sequence[Letter]) -> Op[Mapping[UUID, int | None]]:
@@ -43,9 +46,14 @@ def deliver(letters: Sequence[Letter]) -> Op[Mapping[UUID, int | None]]:
     return {run_id: status for run_id, status, _ in rows}
 
 
-def news(session: Session) -> Op[Sequence[Owned]]:
-    """What others want of the runs that this session owns; one snapshot, no lock."""
-    rows = yield Statement("news", {"session": session.id})
+def news(session: Session, read: Mapping[UUID, int] = NOTHING) -> Op[Sequence[Owned]]:
+    """What others want of the runs that this session owns; one snapshot, no lock.
+
+    `read` holds the number of the last message that was read of a run: of its inbox there comes only what is newer.
+    """
+    known = sorted(read.items(), key=lambda item: item[0].int)
+    params = {"runs": arrays.uuids([run_id for run_id, _ in known]), "read": arrays.int8s([last for _, last in known])}
+    rows = yield Statement("news", {"session": session.id, **params})
     return [
         Owned(run_id=run_id, request=request, reason=reason, mail=mail, deadline=deadline, inbox=parse_inbox(inbox))
         for run_id, request, reason, mail, deadline, inbox in rows

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from datetime import datetime
 from uuid import UUID
@@ -47,6 +47,7 @@ class Runner:
         self.maker = maker
         self.adoption = adoption
         self.live: dict[UUID, LiveRun] = {}
+        self._letters: dict[UUID, int] = {}
         self._accepted: deque[tuple[ClaimedRun, LiveRun | None]] = deque()
         self._arrived = asyncio.Event()
         self.cache = Cache(agents.settings.cache)
@@ -62,6 +63,10 @@ class Runner:
     def count(self) -> int:
         """Runs that this session owns, as far as is known here."""
         return len(self.live) + len(self._accepted)
+
+    def letters(self) -> Mapping[UUID, int]:
+        """The number of the last message that each run which is live here was told of, as far as it was of any."""
+        return dict(self._letters)
 
     def holds(self, run_id: UUID, claim: int) -> bool:
         """Whether this claim of the run is here; an older one may be on its way out, and the newer not be heard of."""
@@ -96,8 +101,10 @@ class Runner:
     def _take(self, claimed: ClaimedRun, revived: LiveRun | None) -> None:
         run, unreadable = (revived, claimed.unreadable) if revived else self.maker.read(claimed)
         self.live[run.run_id] = run
+        self._letters.pop(run.run_id, None)
         if claimed.inbox and unreadable is None:
             self._heard(run, claimed.inbox)
+            claimed.inbox = ()
         if unreadable is not None:
             self._finish(run, Parked("undecodable", unreadable))
         elif self.draining:
@@ -263,6 +270,7 @@ class Runner:
         latest = self.live.get(run.run_id) is run
         if latest:
             del self.live[run.run_id]
+            self._letters.pop(run.run_id, None)
         run.gone = True
         self.adoption.forget(run)
         assert part.update is not None
@@ -293,6 +301,7 @@ class Runner:
         self.adoption.forget(run)
         if self.live.get(run.run_id) is run:
             del self.live[run.run_id]
+            self._letters.pop(run.run_id, None)
 
     # news
 
@@ -317,6 +326,8 @@ class Runner:
                 self._go(run)
 
     def _heard(self, run: LiveRun, inbox: Sequence[Message]) -> bool:
+        if inbox:
+            self._letters[run.run_id] = inbox[-1].id
         return run.execution.post(inbox if self._seal is None else self._seal.open_messages(inbox))
 
     def _cancel(self, run: LiveRun, reason: str | None) -> None:
@@ -350,6 +361,7 @@ class Runner:
         for run in list(self.live.values()):
             self._drop(run)
         self.live.clear()
+        self._letters.clear()
         for _, revived in self._accepted:
             if revived is not None:
                 revived.execution.close()

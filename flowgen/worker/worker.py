@@ -268,7 +268,7 @@ class Worker:
             assert runner is not None
             if runner.live and not self._holder.fenced:
                 try:
-                    runner.hear(await link.call(inbox.news(self._holder.current)))
+                    runner.hear(await link.call(inbox.news(self._holder.current, runner.letters())))
                 except DatabaseError as error:
                     if not error.transient:
                         raise

@@ -333,7 +333,7 @@ FUNCTION new_run_id()
     RETURNS uuid
     v search_path=pg_catalog, pg_temp
 
-FUNCTION news(p_session uuid)
+FUNCTION news(p_session uuid, p_runs uuid[], p_read bigint[])
     RETURNS TABLE(run_id uuid, request integer, reason text, mail integer, deadline timestamp with time zone, inbox text)
     s search_path=pg_catalog, pg_temp, plan_cache_mode=force_generic_plan, enable_seqscan=off, enable_hashjoin=off, enable_mergejoin=off, jit=off
 

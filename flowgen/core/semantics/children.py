@@ -131,7 +131,7 @@ def _ask_for_end(leaf: Leaf, message_key: str, child: str, on_timeout: str, aski
             break
     if message is not None:
         if isinstance(leaf.command, Invoke):
-            messages.remove(message)
+            asking.mail.drop(message)
             asking.decision.consumed = more(asking.decision.consumed, message.id)
         # What Wait was told stays in the inbox, for a second Wait and for a retry, until the run ends.
         asking.record(leaf, outcome(leaf, status, value))

@@ -30,8 +30,10 @@ BEGIN
 END
 $function$;
 
--- Requests and mail of the runs that a session owns, with their inbox, in one snapshot.
-CREATE FUNCTION {schema}.news(p_session uuid) RETURNS TABLE (
+-- Requests and mail of the runs that a session owns, with what their inbox holds behind what the session has read of it,
+-- in one snapshot. `p_runs` are sorted; `p_read` has the number of the last message that was read of each. Whoever writes
+-- a message has locked the row of its run, so that the numbers of a run's messages grow in the order of their commits.
+CREATE FUNCTION {schema}.news(p_session uuid, p_runs uuid[], p_read bigint[]) RETURNS TABLE (
     run_id uuid, request integer, reason text, mail integer, deadline timestamptz, inbox text
 )
 LANGUAGE plpgsql STABLE
@@ -45,7 +47,9 @@ BEGIN
         CASE WHEN r.mail > r.seen THEN (
             SELECT json_agg(json_build_array(m.id, m.kind, m.key, m.payload,
                 (date_part('epoch', m.created_at) * 1000000)::bigint) ORDER BY m.id)::text
-            FROM {schema}.inbox m WHERE m.run_id = r.run_id
+            FROM {schema}.inbox m WHERE m.run_id = r.run_id AND m.id > CASE
+                WHEN p_runs[width_bucket(r.run_id, p_runs)] = r.run_id THEN p_read[width_bucket(r.run_id, p_runs)]
+                ELSE 0 END
         ) END
     FROM {schema}.run r
     WHERE r.owner = p_session AND (r.request IS NOT NULL OR r.mail > r.seen);

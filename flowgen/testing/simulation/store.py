@@ -180,8 +180,8 @@ class Store:
             self.move(self.runs[run_id], Status.READY, None)
         return len(given)
 
-    def news(self, session: Session) -> list[Owned]:
-        """Requests and letters for the runs of a session."""
+    def news(self, session: Session, read: Mapping[UUID, int]) -> list[Owned]:
+        """Requests for the runs of a session, and the letters that it has not read."""
         return [
             Owned(
                 run_id=row.run_id,
@@ -189,7 +189,9 @@ class Store:
                 reason=row.reason,
                 mail=row.mail,
                 deadline=row.deadline,
-                inbox=list(row.inbox.values()) if row.mail > row.seen else (),
+                inbox=[each for each in row.inbox.values() if each.id > read.get(row.run_id, 0)]
+                if row.mail > row.seen
+                else (),
             )
             for row in self.runs.values()
             if row.owner == session.id and (row.request or row.mail > row.seen)

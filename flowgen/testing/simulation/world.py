@@ -256,7 +256,7 @@ class World:
     def hear(self, worker: Worker) -> None:
         """Requests and letters for what runs there."""
         worker.hearing = True
-        perform = partial(self.store.news, worker.holder.current)
+        perform = partial(self.store.news, worker.holder.current, worker.runner.letters())
         worker.requests.append(Request("look for news", perform, worker.heard, worker.not_heard))
 
     def _register(self, worker: Worker) -> None:

@@ -40,6 +40,21 @@ def test_a_message_before_the_hang_up_keeps_the_run_awake(store: Store) -> None:
     assert store.status(item.run_id) == Status.READY
 
 
+def test_news_tell_of_a_message_once_when_its_reader_says_what_it_has_read(store: Store) -> None:
+    session = store.register()
+    one, other, third = (store.claimed(session, store.start()).run_id for _ in range(3))
+    store.run(inbox.deliver([letter(one, "1"), letter(other, "2"), letter(one, "3")]))
+    first = {item.run_id: item.inbox for item in store.run(inbox.news(session))}
+    read = {run_id: messages[-1].id for run_id, messages in first.items()}
+    store.run(inbox.deliver([letter(third, "4"), letter(one, "5")]))
+    second = store.run(inbox.news(session, read))
+    found = {item.run_id: [message.payload for message in item.inbox] for item in second}
+    assert found == {one: ["5"], other: [], third: ["4"]}
+    assert {item.run_id: item.mail for item in second} == {one: 3, other: 1, third: 1}
+    again = store.run(inbox.news(session, {one: read[one]}))
+    assert {item.run_id: len(item.inbox) for item in again} == {one: 1, other: 1, third: 1}
+
+
 def test_messages_stand_in_the_order_of_their_sending(store: Store) -> None:
     one, other = store.start(), store.start()
     store.run(inbox.deliver([letter(one, "1"), letter(other, "2"), letter(one, "3")]))
