@@ -1,7 +1,8 @@
 """The executions of runs that hung up, kept so that a wake needs no replay.
 
 A bounded convenience: a run is its rows, and whatever is dropped here is replayed from them. The invariant: an
-execution is taken up again only when the claim that follows its hang-up brought nothing that it does not know.
+execution is taken up again only when the claim that follows its hang-up brought nothing that it does not know. That
+claim may have been sent before the run hung up: then it brings the history, and its end tells that nothing is new.
 """
 
 from __future__ import annotations
@@ -40,7 +41,8 @@ class Cache:
         claim, run = self._runs.pop(claimed.run_id, (0, None))
         if run is None:
             return None
-        if claimed.partial and claimed.claim == claim + 1 and not claimed.entries:
+        up_to_date = not claimed.entries if claimed.partial else claimed.next_index == run.next_index
+        if claimed.claim == claim + 1 and up_to_date:
             run.claimed_again(claimed)
             return run
         run.execution.close()
