@@ -247,10 +247,10 @@ def heard_before(branch: Branch, fingerprint: str) -> datetime | None:
 
 
 def heard_also(known: dict[str, datetime] | None, more: Mapping[str, datetime] | None) -> dict[str, datetime] | None:
-    """The later place of each."""
+    """The later place of each; what is known is taken on."""
     if not more:
         return known
-    known = dict(known or {})
+    known = {} if known is None else known
     for each, place in more.items():
         known[each] = max(place, known.pop(each, place))
     return known

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from datetime import datetime
+from itertools import compress, takewhile
 from uuid import UUID
 
 import attrs
@@ -176,11 +177,13 @@ class LiveRun:
         """
         entries, self.entries = self.entries[:AT_MOST], self.entries[AT_MOST:]
         keys = {entry.key for entry in entries}
-        children = [child for child in self.children if child.parent_key in keys]
-        self.children = [child for child in self.children if child.parent_key not in keys]
+        # Children stand in the order of their entries: a wide Gather's are not looked through with each part.
+        children = list(takewhile(lambda child: child.parent_key in keys, self.children))
+        self.children = self.children[len(children) :]
         schedules, self.schedules = self.schedules, []
-        effects = [each for each in self.effects if each.key in keys and not isinstance(each, Quitting)]
-        self.effects = [each for each in self.effects if each not in effects]
+        now = [each.key in keys and not isinstance(each, Quitting) for each in self.effects]
+        effects = list(compress(self.effects, now))
+        self.effects = [each for each, taken in zip(self.effects, now, strict=True) if not taken]
         for entry in entries:
             entry.index = self.next_index
             self.next_index += 1

@@ -105,6 +105,7 @@ class Maker:
             deadline=claimed.deadline,
             created_at=claimed.created_at,
         )
+        claimed.entries = ()  # the execution has them, for as long as it replays
         return LiveRun(claimed, execution, next_index, claimed.mail)
 
     def read(self, claimed: ClaimedRun) -> tuple[LiveRun, str | None]:

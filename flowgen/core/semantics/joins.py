@@ -42,25 +42,23 @@ class _AtOnce(Joining):
 class Gathered(_AtOnce):
     """All results in order, or the first failure."""
 
-    __slots__ = ("_ends", "_failed", "_return_exceptions")
+    __slots__ = ("_failed", "_results", "_return_exceptions")
 
     def __init__(self, command: Gather[Any]) -> None:
         super().__init__([(place, str(place), branch) for place, branch in enumerate(command.branches)])
         self._return_exceptions = command.return_exceptions
-        self._ends: list[Ended | None] = [None] * len(command.branches)
+        self._results: list[object] = [None] * len(command.branches)
         self._failed: Ended | None = None
 
     def ended(self, position: int, end: Ended) -> bool:
-        self._ends[position] = end
-        if end.error is None or self._return_exceptions:
-            return False
-        self._failed = end
-        return True
+        if end.error is not None and not self._return_exceptions:
+            self._failed = end
+            return True
+        self._results[position] = item(end)
+        return False
 
     def result(self) -> Ended:
-        if self._failed is not None:
-            return self._failed
-        return Ended(tuple(item(end) for end in self._ends if end is not None))
+        return self._failed if self._failed is not None else Ended(tuple(self._results))
 
 
 class Scoped(_AtOnce):
