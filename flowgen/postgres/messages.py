@@ -47,8 +47,6 @@ class SignalOut:
     sender: UUID
     to: tuple[UUID, ...]
     """What the id may mean, the likeliest first."""
-    shown: str
-    """The id, for messages."""
     name: str
     payload: str
     """JSON text."""

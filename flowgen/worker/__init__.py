@@ -15,6 +15,6 @@ The way of a run, which is the hot path; each line is a method, most of them in 
 
 Many runs go this way at once, so each line is done for a batch before the next: claims, flushes, results of threads.
 Between two batches the event loop looks for what has arrived. Off the way come news of others' requests and messages
-(`Runner.hear`), timers (`Runner._due`) and a stop (`Runner.stop_all`); Transactions and children with an author's id
-are committed on connections of their own (`transactor.py`, `attacher.py`).
+(`Runner.hear`), timers (`Runner._due`) and a stop (`Runner.stop_all`). Transactions, signals and children with an
+author's id are committed on connections of their own (`transactor.py`, `in_turn.py`).
 """

@@ -197,7 +197,7 @@ class Worker:
         )  # fmt: skip
         attaching, sending = (Apart(self._link(name), holder, runner, self._committer) for name in ("attach", "send"))
         agents.attacher = self._attacher = Attacher(attaching, self._poke, seal)
-        agents.sender = self._sender = Sender(sending, self.settings.schema, self._poke, seal)
+        agents.sender = self._sender = Sender(sending, self._poke, seal)
         agents.committer = self._committer
         agents.transactor = self._transactor
         self._executor = executor

@@ -123,7 +123,7 @@ class Worker:
         agents.committer = self.committer
         apart = Apart(link, self.holder, runner, self.committer)
         agents.attacher = self._attacher = Attacher(apart, _nothing)
-        agents.sender = self._sender = Sender(apart, self.world.settings.schema, _nothing)
+        agents.sender = self._sender = Sender(apart, _nothing)
         self._transactor = Transactor(
             cast(Any, Dialler(partial(self.world.server.finish_transaction, self))),
             cast(Any, Statements()),
