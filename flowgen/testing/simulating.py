@@ -42,6 +42,7 @@ def simulate(
     back, answers and requests of the database get lost, runs are paused and resumed; with `cancels` the run is also
     cancelled at a random moment. Functions are called, as often as a real worker would; `outcomes` says what they and
     child runs come to instead, as for `drive`, but that an exception is raised by each call. A Transaction needs it.
+    What it says of waits for signals, events and tokens is sent at any moment from the wait on.
 
     `invariant` is asked of each end, and fails when it raises AssertionError or returns False. Without it each schedule
     must come to what the undisturbed run came to. The engine's own promises are checked in any case.

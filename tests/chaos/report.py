@@ -171,6 +171,9 @@ def page(reports: list[dict[str, Any]], caught: list[dict[str, Any]] | None = No
     text += ["", "## Invariants", "", "| invariant | | verdict |", "| --- | --- | --- |"]
     for name, count in broken.items():
         verdict = "holds" if not count else f"**broken** {count} times"
+        asked = [str(each["seed"]) for each in reports if name in each["violations"]]
+        if len(asked) < len(reports):
+            verdict += f"; looked for in seed {', '.join(asked)} only"
         text.append(f"| {name} | {MEANS[name]} | {verdict} |")
     text += ["", *(f"{what}: {why}." for what, why in last["storage"].items())]
     text += _columns("Faults", "faults", reports) + _columns("Counts", "counts", reports)

@@ -14,7 +14,7 @@ from flowgen.core.context import RunFacts
 from flowgen.core.decision import Cancelled, Completed, Failed
 from flowgen.core.entries import Entry, EntryKind, OutcomeKind
 from flowgen.core.failures import failure_from_json
-from flowgen.core.history import History
+from flowgen.core.history import History, saved_of
 from flowgen.core.interpreter import Execution
 from flowgen.core.states import FINAL, Status
 from flowgen.testing.simulation.witness import Violated
@@ -67,7 +67,10 @@ def check_memo(world: World, row: Row) -> None:
             answered.clear()
             prologue = row.prologues.get(floors.pop(0), 0)
         if entry.kind == EntryKind.CHECKPOINT:
-            answered = {key: each for key, each in answered.items() if each.named or each.index < prologue}
+            lost = saved_of(entry).lost
+            answered = {
+                key: each for key, each in answered.items() if (each.named and key not in lost) or each.index < prologue
+            }
         elif entry.kind == EntryKind.SET_ASIDE:
             said: Any = codec.decode(entry.value or "{}")
             aside, below = set(said.get("indexes", ())), said.get("below", 0)
