@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING, Any
 
 from flowgen.app import App, app, call, task, workflow
-from flowgen.client import AsyncRun, HistoryItem, Page, Run, connect, connect_async
+from flowgen.client import AsyncRun, AuditItem, HistoryItem, Page, Run, connect, connect_async
 from flowgen.core.codec import Codec
 from flowgen.core.commands import (
     AnyCommand,
@@ -92,6 +92,7 @@ __all__ = [
     "App",
     "AsyncClient",
     "AsyncRun",
+    "AuditItem",
     "Branch",
     "Call",
     "Cancelled",

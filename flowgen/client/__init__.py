@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from flowgen.app import App
+from flowgen.client.audit import AuditItem
 from flowgen.client.runs import AsyncRun, HistoryItem, Page, Run
 from flowgen.core.settings import Settings
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 __all__ = [
     "AsyncClient",
     "AsyncRun",
+    "AuditItem",
     "Client",
     "HistoryItem",
     "Page",

@@ -18,6 +18,7 @@ import attrs
 from flowgen.app import App
 from flowgen.app import app as default_app
 from flowgen.client import starting
+from flowgen.client.audit import AuditItem
 from flowgen.client.operations import Operations
 from flowgen.client.plans import Do, Effect, Plan
 from flowgen.client.queries import RunId, RunQuery
@@ -45,6 +46,7 @@ T = TypeVar("T")
 P = ParamSpec("P")
 RunList: TypeAlias = list[AsyncRun[T]]
 History: TypeAlias = list[HistoryItem]
+Audit: TypeAlias = list[AuditItem]
 
 
 def connect_async(
@@ -170,6 +172,10 @@ class AsyncClient:
     async def history(self, run_id: RunId) -> History:
         """All that is recorded of a run, in order, with what was set aside. Raises RunNotFound."""
         return await self._run(self._operations.history(run_id))
+
+    async def audit(self, run_id: RunId) -> Audit:
+        """Who decided what about a run, when and why, in order. Raises RunNotFound."""
+        return await self._run(self._operations.audit(run_id))
 
     async def trace(self, run_id: RunId) -> Trace[Any]:
         """The run's input, history and end, portable as JSON. Raises RunNotFound."""

@@ -16,6 +16,7 @@ import attrs
 
 from flowgen.app import App
 from flowgen.client import emitting, messages, results, starting
+from flowgen.client.audit import AuditItem
 from flowgen.client.clock import monotonic
 from flowgen.client.orders import Order, check, send
 from flowgen.client.plans import Bell, Do, Plan, ask
@@ -40,6 +41,7 @@ __all__ = ["Operations"]
 
 Rows = list[tuple[Reading, bool]]
 Items = list[HistoryItem]
+Audit = list[AuditItem]
 Found = tuple[list[RunRow], str | None]
 
 _SOONEST = 0.001
@@ -139,6 +141,11 @@ class Operations:
         if found is None:
             raise results.no_run(self.settings.schema, run_id)
         return history_items(opened_entries(self.seal, found.entries), found.base, found.prologue)
+
+    def audit(self, run_id: RunId) -> Plan[Audit]:
+        row = yield from self.get(run_id)
+        found = yield from ask(lambda: observe.audit(row.run_id))
+        return [AuditItem(*each) for each in found]
 
     def trace(self, run_id: RunId) -> Plan[Trace[Any]]:
         uuid = yield from self._resolve(run_id)

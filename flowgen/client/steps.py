@@ -13,7 +13,7 @@ import attrs
 
 from flowgen.client.orders import Order
 from flowgen.core import codec
-from flowgen.core.names import check_name
+from flowgen.core.names import check_key
 
 if TYPE_CHECKING:
     from flowgen.client.queries import RunId
@@ -23,7 +23,7 @@ __all__ = ["AsyncSteps", "Steps"]
 
 
 def _order(key: str, verb: str, by: str | None, reason: str | None, value: str | None = None) -> Order:
-    return Order(check_name(key, "the key of a command"), verb, value, by, reason)
+    return Order(check_key(key), verb, value, by, reason)
 
 
 @attrs.frozen(eq=False)

@@ -17,7 +17,17 @@ from typing import Any, Final, TypeAlias
 
 from flowgen.errors import DefinitionError
 
-__all__ = ["MAX_ID", "MAX_NAME", "MAX_SCHEMA", "Named", "check_id", "check_name", "check_schema", "step_name"]
+__all__ = [
+    "MAX_ID",
+    "MAX_NAME",
+    "MAX_SCHEMA",
+    "Named",
+    "check_id",
+    "check_key",
+    "check_name",
+    "check_schema",
+    "step_name",
+]
 
 Named: TypeAlias = str | Callable[..., Any]
 """How an author names a step: by its name, or by the definition or function that it calls."""
@@ -26,6 +36,8 @@ MAX_NAME: Final = 200
 """Bytes of UTF-8 that a name may have."""
 MAX_ID: Final = 512
 """Bytes of UTF-8 that an id may have: one row of an index has to hold it."""
+MAX_KEY: Final = 1 << 20
+"""Bytes of UTF-8 that the key of a command may have: names beside names, as deep as it stands."""
 MAX_SCHEMA: Final = 63
 """Bytes of UTF-8 that PostgreSQL's identifiers may have."""
 
@@ -45,6 +57,11 @@ def check_name(name: object, what: str) -> str:
 def check_id(id: object, what: str = "the id of a run") -> str:
     """The id, if it is one. Raises DefinitionError that says what was seen."""
     return _checked(id, what, "id", _ID, MAX_ID, "control characters")
+
+
+def check_key(key: object, what: str = "the key of a command") -> str:
+    """The key, if a command of some run can have it. Raises DefinitionError that says what was seen."""
+    return _checked(key, what, "key", _ID, MAX_KEY, "control characters")
 
 
 def check_schema(schema: object) -> str:

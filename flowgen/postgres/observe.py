@@ -19,7 +19,20 @@ from flowgen.postgres import arrays
 from flowgen.postgres.database import Op, Statement
 from flowgen.postgres.rows import Ended, RunRow
 
-__all__ = ["MISSING", "Circumstances", "Filter", "Recorded", "Sort", "count", "ended", "get", "history", "page", "why"]
+__all__ = [
+    "MISSING",
+    "Circumstances",
+    "Filter",
+    "Recorded",
+    "Sort",
+    "audit",
+    "count",
+    "ended",
+    "get",
+    "history",
+    "page",
+    "why",
+]
 
 MISSING = -1
 """Status of an `Ended` for a run that does not exist."""
@@ -137,6 +150,11 @@ def history(run_id: UUID) -> Op[Recorded | None]:
 def _entry(row: Sequence[Any]) -> Entry:
     _, _, index, kind, key, fingerprint, status, attempt, value, due_at, named, recorded_at = row
     return Entry(index, kind, key, fingerprint, status, attempt, value, due_at, None, named, recorded_at)
+
+
+def audit(run_id: UUID) -> Op[Sequence[Sequence[Any]]]:
+    """What was decided about a run: at, action, subject, who, reason of each, in order."""
+    return (yield Statement("run_audit", {"run_id": run_id}))
 
 
 @attrs.frozen(kw_only=True)
