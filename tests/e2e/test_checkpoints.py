@@ -6,9 +6,10 @@ from typing import Any
 
 import pytest
 
-from flowgen import App, Checkpoint, Context, Flow, Retry, RunFailed, Sleep, Step
+from flowgen import App, Checkpoint, Context, Flow, Retry, RunFailed, Sleep, Step, call
 from flowgen.client.sync import Client
 from flowgen.testing.workers import Workers
+from tests.e2e.processes import Program
 from tests.waiting import eventually
 
 
@@ -148,3 +149,58 @@ def test_a_run_level_retry_keeps_the_checkpoint(app: App, flowgen_client: Client
     assert run.result(timeout=15) == [2, True, True]
     assert calls == [0, 1, 2, 2, 3]
     assert eventually(lambda: run.refresh().attempt) == 2
+
+
+def test_a_tight_loop_of_checkpoints_is_paused_and_cancelled_at_one_and_goes_on_from_its_cursor(
+    app: App, flowgen_client: Client, flowgen_worker: Workers
+) -> None:
+    """It never waits: only a checkpoint lets a request take hold."""
+    seen: list[int] = []
+
+    @app.workflow
+    def endless(ctx: Context) -> Flow[None]:
+        n = ctx.checkpoint_cursor or 0
+        seen.append(n)
+        while True:
+            n += 1
+            yield Checkpoint(n)
+
+    flowgen_worker(app)
+    run = flowgen_client.start(endless)
+    eventually(lambda: len(flowgen_client.history(run.id)) == 1, timeout=20)
+    flowgen_client.pause(run.id)
+    eventually(lambda: run.refresh().status == "paused", timeout=20)
+    (stands,) = flowgen_client.history(run.id)
+    cursor = stands.value[0]
+    assert cursor > 0
+    flowgen_client.resume(run.id)
+    eventually(lambda: flowgen_client.history(run.id)[0].value[0] > cursor, timeout=20)
+    assert seen == [0, cursor]
+    flowgen_client.cancel(run.id)
+    eventually(lambda: run.refresh().status == "cancelled", timeout=20)
+
+
+def test_a_run_whose_worker_is_killed_goes_on_from_a_cursor_of_any_kind(
+    program: Program, flowgen_client: Client
+) -> None:
+    program.write("""
+def stay(word):
+    note(word)
+    gate("go") if os.environ["WHO"] == "first" else None
+
+@workflow
+def load(ctx: Context, cursor: object) -> Flow[list]:
+    before = [ctx.has_checkpoint(), ctx.checkpoint_cursor, ctx.checkpoint_items_processed, ctx.accumulated_results]
+    if not before[0]:
+        yield Checkpoint(cursor, 7, {"n": cursor})
+    yield Step(stay, repr(cursor))
+    return before
+""")
+    cursors: list[Any] = [7, "page-7", {"page": 7, "of": ["a", None]}, None]
+    first = program.start(WHO="first")
+    runs = [flowgen_client.start(call("load", cursor=cursor)) for cursor in cursors]
+    for cursor in cursors:
+        program.noted(repr(cursor))
+    first.kill()
+    program.start(WHO="second")
+    assert [run.result(timeout=30) for run in runs] == [[True, cursor, 7, {"n": cursor}] for cursor in cursors]

@@ -253,3 +253,76 @@ def test_a_cancelled_run_keeps_what_it_told(app: App, flowgen_client: Client, fl
 def test_another_durability_is_refused(app: App) -> None:
     with pytest.raises(DefinitionError, match='durability= is "step" or "checkpoint", not \'never\''):
         app.workflow(durability="never")  # type: ignore[call-overload]
+
+
+MIXED = """
+from flowgen import Emit, Schedule, SetProgress, Signal
+from flowgen.worker import ahead
+ahead.AGE = timedelta(hours=1)
+
+def step(n):
+    note(f"step {n}")
+    return n
+
+def stuck(ctx: StepContext):
+    if os.environ.get("REPORTS"):
+        ctx.progress(1, 2)
+        ctx.heartbeat({"at": "the door"})
+    note(f"stuck {os.environ['WHO']}")
+    if os.environ["WHO"] == "first":
+        gate("never", 60)
+
+@workflow
+def listens() -> Flow[list[int]]:
+    return [(yield from WaitSignal("n", int)), (yield from WaitSignal("n", int))]
+
+@task
+def child(n: int) -> int:
+    note(f"child {n}")
+    return n
+
+@workflow(durability="checkpoint")
+def mixed(to: str) -> Flow[str]:
+    for n in range(0, 3):
+        yield Step(step, n)
+    yield Schedule(child.call(7), "later", cron="0 0 1 1 *")
+    yield Step(step, 3)
+    yield Emit("told", 1)
+    yield Step(step, 4)
+    yield Start(child, 1)
+    yield Step(step, 5)
+    yield Signal(to, "n", 1)
+    yield Step(step, 6)
+    yield SetProgress("six")
+    for n in range(7, 10):
+        yield Step(step, n)
+    yield Step(stuck)
+    yield Signal(to, "n", 2)
+    yield Step(step, 10)
+    return "done"
+"""
+
+
+@pytest.mark.parametrize("reports", ["", "1"], ids=["silent", "reports"])
+def test_effects_between_steps_that_repeat_are_neither_lost_nor_doubled(
+    program: Program, flowgen_client: Client, db: Db, reports: str
+) -> None:
+    """The steps since the last of them are called again, unless a report of the one that is called took them along."""
+    program.write("from datetime import timedelta\n" + MIXED)
+    listening = flowgen_client.start(flowgen.call("listens").opts(id="to"))
+    first = program.start(WHO="first", REPORTS=reports)
+    run = flowgen_client.start(flowgen.call("mixed", to="to"))
+    program.noted("stuck first")
+    said = {"stuck": {"done": 1, "total": 2, "heartbeat": {"at": "the door"}}}
+    eventually(lambda: run.refresh().step_progress == (said if reports else {}), timeout=20)
+    assert run.refresh().progress == "six"
+    first.kill()
+    program.start(WHO="second")
+    assert run.result(timeout=30) == "done"
+    assert listening.result(timeout=30) == [1, 2]
+    steps = [note for note in program.notes() if note.startswith("step")]
+    assert steps == [f"step {n}" for n in [*range(10), *range(10 if reports else 7, 11)]]
+    eventually(lambda: program.notes().count("child 1") == 1, timeout=20)
+    made = "select (select count(*) from flowgen.event), (select count(*) from flowgen.schedule), count(*)"
+    assert db.execute(made + " from flowgen.run").fetchone() == (1, 1, 3)
+    assert run.refresh().progress == "six"

@@ -68,12 +68,18 @@ FEATURES: dict[str, dict[str, str]] = {
         "::test_a_recursion_of_children_without_an_end_fails_at_the_greatest_depth_with_the_chain_of_names",
     },
     "A05": {
-        "cursor": "test_coming_from_tasker::test_a_cursor_is_anything",
+        "cursor": "test_coming_from_tasker::test_a_cursor_is_anything"
+        " test_checkpoints::test_a_run_whose_worker_is_killed_goes_on_from_a_cursor_of_any_kind",
         "items_processed, accumulated_results": "test_coming_from_tasker"
         "::test_a_batch_that_fails_goes_on_from_what_it_saved",
         "resumes after kill -9": "test_crashes::test_a_checkpoint_is_where_a_killed_worker_is_followed",
         "drain point": "test_coming_from_postgres_conductor"
-        "::test_a_loop_that_saves_its_progress_is_handed_over_by_a_worker_that_stops",
+        "::test_a_loop_that_saves_its_progress_is_handed_over_by_a_worker_that_stops"
+        " test_checkpoints"
+        "::test_a_tight_loop_of_checkpoints_is_paused_and_cancelled_at_one_and_goes_on_from_its_cursor",
+        "bounded history": "test_bounded_history::test_rows_and_bytes_of_a_run_are_constant_over_its_checkpoints"
+        " test_bounded_history"
+        "::test_what_the_author_named_stays_and_all_else_of_a_long_segment_goes_bit_by_bit",
         "commits before it goes on": "test_coming_from_postgres_conductor"
         "::test_a_checkpoint_is_committed_before_its_handler_goes_on"
         " test_coming_from_tasker::test_a_checkpoint_is_one_row_that_closes_its_segment_in_one_commit",
@@ -86,6 +92,9 @@ FEATURES: dict[str, dict[str, str]] = {
     },
     "A06": {
         "Schedule, Unschedule from handlers": "test_schedules::test_a_run_makes_a_schedule_and_takes_it_away",
+        "survive deploys and replays": "test_schedule_deploys"
+        "::test_a_dynamic_schedule_outlives_every_start_of_old_and_new_code"
+        " test_schedule_deploys::test_no_replay_makes_or_removes_a_schedule_again",
         "survive restarts": "test_schedules::test_a_worker_that_starts_touches_only_the_schedules_of_its_code"
         " test_schedules::test_every_tick_is_one_run_however_many_workers_there_are",
         "payload delivered": "test_coming_from_postgres_conductor"
@@ -176,7 +185,12 @@ FEATURES: dict[str, dict[str, str]] = {
         " test_continue_as_new::test_a_crash_at_the_commit_of_a_pass_loses_and_repeats_nothing",
         "endless loops with bounded history": "test_continue_as_new::test_nothing_grows_over_many_passes"
         " test_continue_as_new::test_a_long_pass_is_forgotten_bit_by_bit",
-        "signals go on": "test_signals::test_a_run_that_goes_on_as_new_reads_on",
+        "signals go on": "test_signals::test_a_run_that_goes_on_as_new_reads_on"
+        " test_messages_over_passes::test_kill_9_between_two_passes_loses_and_repeats_no_message",
+        "events go on": "test_messages_over_passes::test_what_is_emitted_between_two_passes_is_given_to_the_next"
+        " test_messages_over_passes::test_events_of_every_moment_are_given_once_and_in_order"
+        " test_messages_over_passes"
+        "::test_a_pass_that_is_begun_from_scratch_is_not_given_the_events_of_the_passes_before",
     },
     "A14": {
         "Now, Uuid, Random": "test_facts::test_facts_are_the_same_after_a_killed_worker_and_of_the_databases_clock"
@@ -212,7 +226,11 @@ FEATURES: dict[str, dict[str, str]] = {
         "::test_progress_is_read_while_the_run_goes_on_and_was_committed_with_its_outcome"
         " test_event_triggers::test_one_event_starts_one_run_though_its_emitter_is_killed"
         " test_coming_from_tasker::test_a_checkpoint_is_one_row_that_closes_its_segment_in_one_commit",
-        "in one round trip": "test_one_commit_at_a_time::test_a_run_has_one_commit_on_its_way_beside_transactions",
+        "all of them or none": "test_effects_in_one_commit"
+        "::test_a_crash_at_the_commit_of_effects_leaves_all_of_them_or_none",
+        "in one round trip": "test_effects_in_one_commit"
+        "::test_effects_side_by_side_and_their_outcomes_are_one_statement_of_one_commit"
+        " test_one_commit_at_a_time::test_a_run_has_one_commit_on_its_way_beside_transactions",
     },
     "A17": {
         "durability=checkpoint": "test_durability"
@@ -221,6 +239,8 @@ FEATURES: dict[str, dict[str, str]] = {
         "::test_many_steps_take_few_commits_and_one_that_is_long_takes_what_was_told_along",
         "what is more than a step is durable": "test_durability"
         "::test_what_is_more_than_a_step_is_durable_before_its_handler_goes_on",
+        "effects between steps": "test_durability"
+        "::test_effects_between_steps_that_repeat_are_neither_lost_nor_doubled",
         "a lost lease": "test_durability::test_a_worker_that_lost_its_lease_commits_nothing_of_what_it_told",
         "another value": "test_durability::test_another_durability_is_refused",
     },
