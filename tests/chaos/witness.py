@@ -110,7 +110,8 @@ def plain(value: Any) -> Any:
     if isinstance(value, UUID):
         return str(value)
     if isinstance(value, RunRef):
-        return {"run_id": str(value.run_id), "id": None if value.id == str(value.run_id) else value.id}
+        given = None if value.id == str(value.run_id) else value.id
+        return {"run_id": str(value.run_id), "id": given, "by": value.by}
     if isinstance(value, Token):
         due_at = None if value.due_at is None else value.due_at.isoformat()
         return {"run_id": str(value.run_id), "id": str(value.id), "text": value.text, "due_at": due_at}

@@ -12,7 +12,8 @@ from uuid import UUID
 import attrs
 import pytest
 
-from flowgen import Failure, StepFailed, StepTimedOut
+from flowgen import App, CompletionToken, Failure, Flow, Start, StepFailed, StepTimedOut
+from flowgen.testing import drive
 from tests.chaos import expected, witness
 from tests.chaos.plan import FLOWS, GATE, NIGHTLY, Fault, Plan, make
 from tests.chaos.shrink import smallest
@@ -81,6 +82,21 @@ def test_a_plan_starts_every_flow_and_repeats_some_ids() -> None:
 )
 def test_a_value_and_its_stored_form_look_alike(sent: Any, stored: str) -> None:
     assert witness.of_value(sent) == witness.of_stored(1, stored)
+
+
+def test_what_start_and_a_token_give_looks_like_what_the_engine_stores_of_it() -> None:
+    given: dict[str, Any] = {}
+
+    @App().workflow
+    def handler() -> Flow[None]:
+        given["plain"] = yield from Start("child", 1)
+        given["named"] = yield from Start("child", 1).opts(name="named", id="c-1")
+        given["token"] = yield from CompletionToken(int, timeout=60)
+
+    stored = {item.key: item for item in drive(handler.call()).items if item.status}
+    for key, value in given.items():
+        item = stored["child" if key == "plain" else key]
+        assert witness.of_value(value) == witness.of_stored(1, item.value), key
 
 
 def test_a_value_that_is_nearly_the_stored_one_looks_different() -> None:
