@@ -7,6 +7,7 @@ import threading
 from typing import Any
 
 import attrs
+import psycopg
 import pytest
 from typing_extensions import TypedDict
 
@@ -16,6 +17,8 @@ from flowgen.client.sync import Client
 from flowgen.testing.workers import Workers
 from tests.e2e.processes import Program
 from tests.waiting import eventually
+
+Db = psycopg.Connection[Any]
 
 
 @attrs.frozen
@@ -253,7 +256,7 @@ def test_an_input_of_another_shape_is_permanent_and_names_the_field(
 
 
 def test_a_correlation_id_flows_to_children_events_what_they_start_and_the_log(
-    app: App, flowgen_client: Client, flowgen_worker: Workers, caplog: pytest.LogCaptureFixture
+    app: App, flowgen_client: Client, flowgen_worker: Workers, db: Db, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
     seen: dict[str, list[tuple[str | None, str | None]]] = {"parent": [], "child": [], "step": [], "triggered": []}
@@ -306,3 +309,5 @@ def test_a_correlation_id_flows_to_children_events_what_they_start_and_the_log(
     assert lines["in step"] == {**common, "run_id": row.id, "name": "child", "step": "step"}
     assert lines["in triggered"].items() >= {**common, "name": "triggered", "step": "triggered"}.items()
     assert row.correlation_id == "c-1"
+    db.execute("select flowgen.emit('told', '{}', 'of sql')")
+    eventually(lambda: seen["triggered"][-1] == ("of sql", "of sql"))
