@@ -76,7 +76,7 @@ def resident(pid: int) -> int:
 
 @pytest.mark.nightly
 @pytest.mark.timeout(1800)
-@pytest.mark.parametrize(("name", "bound"), [("of_steps", 500), ("of_runs", 700)])
+@pytest.mark.parametrize(("name", "bound"), [("of_steps", 400), ("of_runs", 400)])
 def test_the_memory_of_a_worker_grows_by_little_more_than_the_results(
     program: Program, flowgen_client: Client, db: psycopg.Connection[Any], name: str, bound: int
 ) -> None:
