@@ -109,7 +109,7 @@ chaos-nightly: setup ## The same with 10,000 runs and 435 faults, for each of SE
 	$(PY) -m tests.chaos --size nightly --report docs/chaos-report.md $(if $(SEEDS),--seeds '$(SEEDS)') $(CHAOS_ARGS)
 
 .PHONY: chaos-bugs
-chaos-bugs: setup ## Put 18 bugs into the engine, one after the other, and see that the harness catches each
+chaos-bugs: setup ## Put 20 bugs into the engine, one after the other, and see that the harness catches each
 	$(PY) -m tests.chaos --bugs $(CHAOS_ARGS)
 
 .PHONY: bench

@@ -120,7 +120,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--folder", help="where everything is written, and stays")
     parser.add_argument("--keep", action="store_true", help="keep the folder of a run that went well too")
     parser.add_argument("--report", help="write the Markdown page here, and the JSON beside it")
-    parser.add_argument("--bug", help="carry out the plan that is to catch this seeded bug (M1 to M18)")
+    parser.add_argument("--bug", help="carry out the plan that is to catch this seeded bug (M1 to M20)")
     parser.add_argument("--bugs", action="store_true", help="all of them, with a table of what caught them")
     return parser.parse_args()
 

@@ -54,6 +54,9 @@ UNCHARGED = Edit("release_lost", "CASE WHEN j.counts THEN 1 ELSE 0 END, 9999)", 
 UNTOLD = Edit(
     "flush", "IF (live IS NOT NULL AND cardinality(r_parent) > 0) OR waiting IS NOT NULL THEN", "IF false THEN"
 )
+UNREAD = tuple(
+    Edit(function, "IF cardinality(c_run) > 0 THEN", "IF false THEN") for function in ("flush_entries", "flush")
+)
 NORMALISED = Edit("claim", "e.named, e.value,", "e.named, (e.value::jsonb)::text,")
 TELL = """
 CREATE FUNCTION chaos.tell(p_children uuid[]) RETURNS void LANGUAGE plpgsql AS $$
@@ -163,6 +166,8 @@ BUGS: dict[str, Bug] = {
         "the sweep takes its own worker's new runs", ("I12",),
         _size(workers=1, gap=4.0, flows={"linear": 1.0, "slow": 1.0}),
     ),
+    "M19": Bug("a letter stays when it was read", ("I23",), _size(flows={"chat": 1.0, "hub": 1.0}), UNREAD, cache=0),
+    "M20": Bug("the earliest is undone first", ("I22",), _size(flows={"trip": 1.0})),
 }  # fmt: skip
 
 

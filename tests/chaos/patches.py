@@ -21,8 +21,10 @@ import attrs
 import psycopg
 
 from flowgen.client.sync import Client
+from flowgen.core import sagas
 from flowgen.core.entries import Entry, EntryKind
 from flowgen.core.history import CommandState
+from flowgen.core.sagas import Ledger
 from flowgen.errors import DatabaseError
 from flowgen.postgres import claims, database, schedules, troubles, workers
 from flowgen.postgres.database import Begin, Commit, Script
@@ -238,6 +240,16 @@ def sweep_takes_its_own() -> None:
     Janitor.clean = cleaned  # type: ignore[method-assign]
 
 
+def earliest_first() -> None:
+    """M20: what succeeded is undone in its own order."""
+
+    def earliest(self: Ledger, within: Any) -> Any:
+        standing = (each for each in self._items if not each.begun and sagas._is_inside(each.leaf, within))
+        return min(standing, key=lambda each: each.entry.index, default=None)
+
+    Ledger._latest = earliest  # type: ignore[method-assign]
+
+
 def nothing() -> None:
     """The bug is in the database."""
 
@@ -247,4 +259,5 @@ PATCHES: dict[str, Callable[[], None]] = {
     "M6": due_anew_on_replay, "M7": no_sweep, "M8": no_poll, "M9": nothing, "M10": two_transactions_for_a_tick,
     "M11": wake_after_commit, "M12": no_reading_back, "M13": trouble_is_the_functions, "M14": heartbeat_waits_for_steps,
     "M16": nothing, "M17": named_by_host, "M18": sweep_takes_its_own,
+    "M19": nothing, "M20": earliest_first,
 }  # fmt: skip
