@@ -8,6 +8,7 @@ import pytest
 
 from flowgen import App, Checkpoint, Context, Flow, Retry, RunFailed, Sleep, Step, call
 from flowgen.client.sync import Client
+from flowgen.failpoints import evicting
 from flowgen.testing.workers import Workers
 from tests.e2e.processes import Program
 from tests.waiting import eventually
@@ -175,7 +176,8 @@ def test_a_tight_loop_of_checkpoints_is_paused_and_cancelled_at_one_and_goes_on_
     assert cursor > 0
     flowgen_client.resume(run.id)
     eventually(lambda: flowgen_client.history(run.id)[0].value[0] > cursor, timeout=20)
-    assert seen == [0, cursor]
+    assert cursor in seen
+    assert seen == ([0, cursor] if not evicting() else sorted(set(seen)))
     flowgen_client.cancel(run.id)
     eventually(lambda: run.refresh().status == "cancelled", timeout=20)
 

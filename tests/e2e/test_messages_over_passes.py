@@ -68,14 +68,16 @@ def test_events_of_every_moment_are_given_once_and_in_order(
 
     @app.workflow
     def listens(ctx: Context, seen: list[int], last: int) -> Flow[list[int]]:
-        for _ in range(ctx.checkpoint_cursor or 0, 2):
+        seen = ctx.accumulated_results or seen
+        while True:
             won = yield from Race(n=WaitEvent("n"), never=WaitEvent("never"))
-            seen = [*(ctx.accumulated_results or seen), won.value]
+            seen = [*seen, won.value]
             if len(seen) == last:
                 return seen
+            if len(seen) % 2 == 0:
+                return (yield from ContinueAsNew(seen, last))
             if len(seen) % 3:
-                yield Checkpoint(len(seen) % 2, None, seen)
-        return (yield from ContinueAsNew(seen, last))
+                yield Checkpoint(len(seen), None, seen)
 
     last = 60
     run = flowgen_client.start(listens, [], last)

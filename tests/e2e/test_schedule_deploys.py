@@ -54,30 +54,30 @@ def test_a_dynamic_schedule_outlives_every_start_of_old_and_new_code(
     program.write(PROGRAM)
     old = program.start(CODE="old")
     run = flowgen_client.start(call("arranges", who="you", cron="* * * * * *"))
-    program.noted("arranged you by old")
+    program.noted("arranged you by old", timeout=60)
     made = stored(db)
     target = made["ping", "pings"]
     assert target[:3] == ("* * * * * *", "Asia/Tokyo", "dynamic")
     assert json.loads(target[3]) == {"who": "you", "times": 3}
     assert made["nightly", "cron"][:3] == ("0 4 * * *", "Europe/Berlin", "code")
-    program.noted("you 3 pings")
+    program.noted("you 3 pings", timeout=60)
     new = program.start(CODE="new")
     assert stored(db) == made | {("nightly", "cron"): ("0 5 * * *", *made["nightly", "cron"][1:])}
     old.kill()
     # The worker that is left ticks for what it does not know, and replays the handler that made the schedule.
     left = flowgen_client.count(RunQuery(name="ping"))
-    eventually(lambda: flowgen_client.count(RunQuery(name="ping")) >= left + 2, timeout=20)
+    eventually(lambda: flowgen_client.count(RunQuery(name="ping")) >= left + 2, timeout=60)
     program.open("end you")
-    assert run.result(timeout=20) is None
+    assert run.result(timeout=60) is None
     again = program.start(CODE="new")
     new.kill()
     assert stored(db)["ping", "pings"] == target
     program.start(CODE="old")
-    eventually(lambda: flowgen_client.count(RunQuery(name="ping", status="pending")) <= 1, timeout=30)
+    eventually(lambda: flowgen_client.count(RunQuery(name="ping", status="pending")) <= 1, timeout=60)
     assert flowgen_client.count(RunQuery(name="ping", status="failed")) == 0
     assert stored(db)["ping", "pings"] == target
     assert stored(db)["nightly", "cron"][:3] == ("0 4 * * *", "Europe/Berlin", "code")
-    flowgen_client.start(call("removes")).result(timeout=20)
+    flowgen_client.start(call("removes")).result(timeout=60)
     assert set(stored(db)) == {("nightly", "cron")}
     again.kill()
     program.start(CODE="new")
@@ -94,11 +94,11 @@ def test_no_replay_makes_or_removes_a_schedule_again(program: Program, flowgen_c
     first.kill()
     second = program.start(CODE="new")
     program.open("end one")
-    assert one.result(timeout=30) is None
+    assert one.result(timeout=60) is None
     assert json.loads(stored(db)["ping", "pings"][3])["who"] == "two", "the replay of the first changed nothing"
-    flowgen_client.start(call("removes")).result(timeout=20)
+    flowgen_client.start(call("removes")).result(timeout=60)
     second.kill()
     program.start(CODE="old")
     program.open("end two")
-    assert two.result(timeout=30) is None
+    assert two.result(timeout=60) is None
     assert set(stored(db)) == {("nightly", "cron")}, "nor did that of the second make it again"
