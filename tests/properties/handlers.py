@@ -306,7 +306,7 @@ def program_flow(ctx: Context[Any], spec: Program) -> Flow[Any]:
     for page in range(ctx.checkpoint_cursor or 0, spec["pages"]):
         yield from flow(spec["body"], page)
         yield from Checkpoint(page + 1, page + 1, list(seen))
-    yield from flow(spec["rest"], 0)
+    yield from Scope("rest", flow(spec["rest"], 0))  # names of the loop's body are kept, and mean other commands here
     return (yield from on(spec, seen))
 
 
@@ -394,7 +394,7 @@ async def program_coroutine(ctx: Context[Any], spec: Program) -> Any:
     for page in range(ctx.checkpoint_cursor or 0, spec["pages"]):
         await aflow(spec["body"], page)
         await Checkpoint(page + 1, page + 1, list(seen))
-    await aflow(spec["rest"], 0)
+    await Scope("rest", aflow(spec["rest"], 0))
     return await aon(spec, seen)
 
 
