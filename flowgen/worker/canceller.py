@@ -19,6 +19,8 @@ __all__ = ["Canceller"]
 
 _SURE = 2
 """Times in a row that nothing changed: the first may have left out rows that were locked."""
+_LATER = (0.05, 0.2, 1.0)
+"""Seconds after which it is asked again what was locked all the time, while the parent goes on."""
 
 
 class Canceller:
@@ -67,6 +69,14 @@ class Canceller:
                 await asyncio.sleep(backoff(failures))
         then()
         self._poke()
+        for pause in _LATER:
+            await asyncio.sleep(pause)
+            try:
+                if await self._link.call(claims.cancel_runs(children, reason, parent=parent)):
+                    self._poke()
+            except DatabaseError as error:
+                if not error.transient:
+                    raise
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)

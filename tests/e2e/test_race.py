@@ -5,6 +5,8 @@ from __future__ import annotations
 import threading
 from typing import Any
 
+import psycopg
+
 import flowgen
 from flowgen import (
     App,
@@ -109,6 +111,29 @@ def test_a_failure_that_is_first_is_rethrown_and_the_others_are_cancelled(
 
     flowgen_worker(app)
     assert flowgen_client.start(parent).result(timeout=20) == "race/fails/fails"
+    eventually(lambda: flowgen_client.count(RunQuery(name="child", status="cancelled")) == 1)
+
+
+def test_a_loser_whose_row_is_locked_when_the_race_ends_is_cancelled_too(
+    app: App, flowgen_client: Client, flowgen_worker: Workers, flowgen_database: str
+) -> None:
+    may_end = threading.Event()
+
+    @app.workflow
+    def child() -> Flow[None]:
+        yield Sleep(hours=1)
+
+    @app.workflow
+    def parent() -> Flow[str]:
+        return (yield from Race(child=Invoke(child), quick=Step(may_end.wait, 20).opts(name="quick"))).tag
+
+    flowgen_worker(app)
+    run = flowgen_client.start(parent)
+    eventually(lambda: flowgen_client.count(RunQuery(name="child", status="waiting")) == 1)
+    with psycopg.connect(flowgen_database) as conn:
+        conn.execute("select from flowgen.run where name = 'child' for update")
+        may_end.set()
+        assert run.result(timeout=20) == "quick"
     eventually(lambda: flowgen_client.count(RunQuery(name="child", status="cancelled")) == 1)
 
 
