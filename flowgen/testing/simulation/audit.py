@@ -150,10 +150,8 @@ def check_replay(world: World, row: Row) -> None:
         services=world.plan.services(),
     )
     history = History.of(row.current, base=row.base, prologue=row.prologue)
-    # A run that cleans up after a cancellation ends as cancelled when its deadline comes.
-    deadline = row.deadline if row.status == Status.CANCELLED else None
     execution = Execution(
-        definition, facts, row.new.input, history, entropy=world.entropy, created_at=row.created_at, deadline=deadline
+        definition, facts, row.new.input, history, entropy=world.entropy, created_at=row.created_at
     )  # fmt: skip
     finish = execution.advance(max([row.created_at, *(e.recorded_at for e in row.current if e.recorded_at)])).finish
     execution.close()
