@@ -154,9 +154,9 @@ class Leaf:
     """Under which key of the mailbox its message comes."""
 
 
-@attrs.frozen(eq=False)
+@attrs.define(eq=False)
 class Opened:
-    """A flow that runs in a branch, with its scope of names."""
+    """A flow that runs in a branch, with its scope of names. Never changed."""
 
     flow: object
     name: str

@@ -41,6 +41,10 @@ class Changes:
         self._begun = bool(history.base)
         self._ended = history.ended
 
+    def begun(self, history: History) -> Changes:
+        """What is known in a run from now on."""
+        return Changes(history) if self is NO_CHANGES else self
+
     def _read(self, history: History) -> None:
         self._history = None
         self._recorded: set[str] = set()

@@ -10,7 +10,7 @@ from typing import Any
 
 from flowgen.core import semantics
 from flowgen.core.branches import Branch, Composite, Ended, Leaf, Opened, heard_also
-from flowgen.core.changes import NO_CHANGES, Changes
+from flowgen.core.changes import NO_CHANGES
 from flowgen.core.closing import close_branch, swallowed, untie
 from flowgen.core.commands import Command
 from flowgen.core.commands.command import CompositeCommand
@@ -21,7 +21,7 @@ from flowgen.core.frames import FlowObject, dispose, location
 from flowgen.core.history import History
 from flowgen.core.mistakes import explained, no_command
 from flowgen.core.recorded import Recorded
-from flowgen.core.sagas import Ledger, Undo
+from flowgen.core.sagas import NO_LEDGER, Undo
 from flowgen.core.scopes import innermost, reopened
 from flowgen.errors import Cancelled, CodecError, DefinitionError, StepInterrupted
 
@@ -54,7 +54,7 @@ class Driver:
         self.cut: list[Leaf] = []
         """The leaves that were cut off since the interpreter looked."""
         self.warnings: list[str] = []
-        self.ledger = Ledger()
+        self.ledger = NO_LEDGER
         """What is undone when the run fails."""
         self.changes = NO_CHANGES
         self._facts = facts
@@ -103,7 +103,8 @@ class Driver:
         """Deliver an outcome; `before` are the other entries of its command. Raises Divergence and CodecError."""
         leaf = self.leaves.get(entry.key) or self._unblocked(entry)
         if leaf is None:
-            self._changed().heard(entry, self._segment)
+            self.changes = self.changes.begun(self._history)
+            self.changes.heard(entry, self._segment)
             if not (self.ledger.awaited and self.arrived(entry, before)):
                 self.recorded.unasked(entry, self.leaves.values(), ended=self.root_end is not None)
             return
@@ -128,11 +129,6 @@ class Driver:
         elif entry.fingerprint is not None and entry.fingerprint != leaf.fingerprint:
             self.recorded.check_kind(leaf, entry)
         return leaf
-
-    def _changed(self) -> Changes:
-        """What is known of changes; made when it is first asked for."""
-        self.changes = Changes(self._history) if self.changes is NO_CHANGES else self.changes
-        return self.changes
 
     def _unblocked(self, entry: Entry) -> Leaf | None:
         if not self.changes.pending or entry.key in self.recorded.dead:
@@ -186,7 +182,8 @@ class Driver:
     def untie(self) -> None:
         """Nothing is asked any more."""
         self._root = self._undo = self._driving = None
-        untie(self.leaves.values())
+        if self.leaves:
+            untie(self.leaves.values())
         self.leaves, self.fresh, self.failed = {}, [], {}
         self.view.checkpoint_was_read = lambda: None
 
@@ -198,12 +195,10 @@ class Driver:
         except CodecError:
             self.recorded.refused = entry
             raise
-        if self.ledger.open:
-            self.ledger.note_undoing(entry.key, (*before, entry.index))
+        if self.ledger is not NO_LEDGER:
+            self.ledger.answered(leaf, entry, before, failed=end.error is not None)
         if end.error is None:
             leaf.branch.last_failed = ()
-            if leaf.command.compensate is not None:
-                self.ledger.note(leaf, entry, before)
             if leaf.command.guards:
                 self.changes.answered(leaf, end.value)
         else:
@@ -274,6 +269,8 @@ class Driver:
                     text = semantics.prepare(yielded, self._facts, in_branch=branch is not self._root, **at)
                 named = yielded.options.name is not None and names.authored
                 leaf = Leaf(names.key(yielded), yielded, branch, yielded.fingerprint(), named, text)
+                if yielded.compensate is not None:
+                    self.ledger = self.ledger.begun()
         except (DefinitionError, CodecError, TypeError) as error:
             error.add_note(f"yielded at {location(branch.author)}")
             return Ended(error=error)
@@ -283,9 +280,8 @@ class Driver:
         if (recorded.kept or recorded.early) and (entry := recorded.known(leaf)) is not None:
             return self._answer(leaf, entry)
         if yielded.guards:
-            known = self._changed().known(
-                leaf, recorded.dead, self.view.next_sequence, in_prologue=self.prologue is None
-            )
+            self.changes = self.changes.begun(self._history)
+            known = self.changes.known(leaf, recorded.dead, self.view.next_sequence, in_prologue=self.prologue is None)
             if known is not None:
                 return Ended(known)
         self.leaves[leaf.key] = leaf
@@ -402,6 +398,7 @@ class Driver:
 
     def _begin_undo(self, composite: Composite | None, undo: Undo) -> None:
         """Undo what succeeded, as soon as all of that is known; then `composite` goes on, which is None for the run."""
+        self.ledger = self.ledger.begun()
         if self.ledger.awaits(undo.within):
             self._held.append((composite, undo))
             return

@@ -16,6 +16,7 @@ from flowgen.core.definitions import Definition
 from flowgen.core.driver import Driver
 from flowgen.core.endings import Ending, closed, closing_entry, finished, is_undone, overdue
 from flowgen.core.entries import Entry
+from flowgen.core.sagas import NO_LEDGER
 
 __all__ = ["Finishing"]
 
@@ -57,7 +58,7 @@ class Finishing(Ending):
         if self._asked:
             return self._entry is None
         driver = self.driver
-        if not driver.ledger.stands(driver.leaves.values()):
+        if driver.ledger is NO_LEDGER or not driver.ledger.stands(driver.leaves.values()):
             return False
         finish = self._come_to(now, deadline)
         if not is_undone(finish):

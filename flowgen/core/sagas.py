@@ -20,7 +20,7 @@ from flowgen.core.entries import Entry, OutcomeKind
 from flowgen.core.failures import failure_from
 from flowgen.errors import DefinitionError, Failure, OutcomeError
 
-__all__ = ["UNDO", "Ledger", "Undo", "Undoable"]
+__all__ = ["NO_LEDGER", "UNDO", "Ledger", "Undo", "Undoable"]
 
 UNDO: Final = "#undo"
 """What the key of a command that undoes has behind the key of what it undoes. No author's name holds it."""
@@ -100,6 +100,17 @@ class Ledger:
         self.open: dict[str, Undoable] = {}
         """What is being undone now, by key. Read only."""
 
+    def begun(self) -> Ledger:
+        """The ledger of a run from now on."""
+        return Ledger() if self is NO_LEDGER else self
+
+    def answered(self, leaf: Leaf, entry: Entry, before: tuple[int, ...], *, failed: bool) -> None:
+        """An outcome was recorded; `before` are the other entries of its command."""
+        if self.open:
+            self.note_undoing(entry.key, (*before, entry.index))
+        if not failed and leaf.command.compensate is not None:
+            self.note(leaf, entry, before)
+
     def note(self, leaf: Leaf, entry: Entry, before: tuple[int, ...]) -> None:
         """A command with `compensate=` succeeded; `before` are the other entries of it."""
         if UNDO not in leaf.key:
@@ -140,7 +151,8 @@ class Ledger:
 
     def close_segment(self, prologue: int | None) -> None:
         """What succeeded in the segment is not undone any more."""
-        self._items = [each for each in self._items if prologue is None or each.entry.index < prologue]
+        if self._items:
+            self._items = [each for each in self._items if prologue is None or each.entry.index < prologue]
 
     def forgotten_with(self, leaf: Leaf) -> list[int]:
         """Indexes of what is set aside with a failed command, so that it is done again: what its failure undid."""
@@ -193,6 +205,10 @@ class Ledger:
     def _latest(self, within: Branch | None) -> Undoable | None:
         standing = (each for each in self._items if not each.begun and _is_inside(each.leaf, within))
         return max(standing, key=lambda each: each.entry.index, default=None)
+
+
+NO_LEDGER: Final = Ledger()
+"""Of every run that has nothing to undo, as most have. Nothing is written here."""
 
 
 def _is_inside(leaf: Leaf, within: Branch | None) -> bool:

@@ -279,8 +279,8 @@ class Runner:
             self.cache.keep(run)
             if part.update.due_at is not None:
                 self.agents.wake_at(part.update.due_at)
-        else:
-            run.say(run.execution.close(), self.agents.log)
+        elif unsaid := run.execution.close():
+            run.say(unsaid, self.agents.log)
         if landed == Status.READY or part.update.notify_parent is not None:
             self.agents.poke()
         if part.update.delay is not None:
