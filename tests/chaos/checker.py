@@ -177,7 +177,7 @@ def _end(row: RunRow) -> str:
 
 
 def memo(evidence: Evidence) -> Found:
-    """I4: one outcome for each call, never changed and never deleted."""
+    """I4: one outcome for each call, never changed, and deleted with its segment or pass only."""
     for change in evidence.changes:
         if change.what.startswith("entry"):
             yield Violation("I4", change.run, f"{change.what} at index {change.before}")

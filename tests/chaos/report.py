@@ -18,7 +18,7 @@ MEANS = {
     "I1": "a start that was accepted is one run; one that was refused is none; one nobody knows of at most one",
     "I2": "every run ends, once, and stays so",
     "I3": "what it ends with is the pure function of its input",
-    "I4": "a call has one outcome, which is never changed and never deleted",
+    "I4": "a call has one outcome, which is never changed, and deleted with its segment or pass only",
     "I5": "what a handler was sent, in any process, is what is stored",
     "I6": "a Transaction took effect once if its value is stored, else not at all",
     "I7": "a stored value had a call that gave it; a call comes again only when it was interrupted",
