@@ -221,8 +221,8 @@ def put_back(limit: int = 1000) -> Op[int]:
 def cancel_runs(run_ids: Iterable[UUID], reason: str, *, parent: UUID | None = None) -> Op[int]:
     """Cancel runs on behalf of their parent: those that have not begun end here, the others are asked to.
 
-    With `parent` only its own children: a run that it found under an id is somebody else's. Gives how many rows
-    changed. A row that is locked elsewhere is left: call again for what has to be certain.
+    With `parent` only its own children: a run that it found under an id is somebody else's. A row that is locked
+    elsewhere is left. Gives how many were still to be cancelled before: call again until that is 0.
     """
     ids = sorted(run_ids, key=lambda run_id: run_id.int)
     params = {"runs": arrays.uuids(ids), "reason": reason, "parent": parent}

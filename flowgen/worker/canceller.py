@@ -1,7 +1,7 @@
 """Cancels children that nobody waits for any more, before their parent's decision is committed.
 
-The invariant: it calls back only when the store has said twice that there is nothing left to change, however often an
-answer was lost meanwhile.
+The invariant: it asks until the store has said that none of them is left, however often an answer was lost meanwhile.
+The parent waits for that, but not for a child whose row somebody keeps locked: that one is cancelled when it can be.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from flowgen.worker.sessions import SessionHolder
 
 __all__ = ["Canceller"]
 
-_SURE = 2
-"""Times in a row that nothing changed: the first may have left out rows that were locked."""
-_LATER = (0.05, 0.2, 1.0)
-"""Seconds after which it is asked again what was locked all the time, while the parent goes on."""
+_SOON = 0.005
+"""Seconds before it asks again for what a flush may have locked."""
+_LOCKED = 3
+"""How often it has asked, when the parent waits no longer: what is left then is locked elsewhere."""
 
 
 class Canceller:
@@ -55,28 +55,27 @@ class Canceller:
                 task.cancel()
 
     async def _cancel(self, parent: UUID, children: Sequence[UUID], reason: str, then: Callable[[], None]) -> None:
-        failures = 0
-        again = _SURE
-        while again:
+        failures = asked = 0
+        while True:
             try:
-                changed = await self._link.call(claims.cancel_runs(children, reason, parent=parent))
-                again = again - 1 if not changed else _SURE
+                left = await self._link.call(claims.cancel_runs(children, reason, parent=parent))
             except DatabaseError as error:
                 if not error.transient:
                     raise
                 failures += 1
                 self._session.trouble(error, failures)
                 await asyncio.sleep(backoff(failures))
-        then()
+                continue
+            if not left:
+                break
+            asked += 1
+            if asked == _LOCKED:
+                then()
+            if asked > 1:
+                await asyncio.sleep(_SOON if asked < _LOCKED else backoff(asked - _LOCKED))
+        if asked < _LOCKED:
+            then()
         self._poke()
-        for pause in _LATER:
-            await asyncio.sleep(pause)
-            try:
-                if await self._link.call(claims.cancel_runs(children, reason, parent=parent)):
-                    self._poke()
-            except DatabaseError as error:
-                if not error.transient:
-                    raise
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
