@@ -32,9 +32,10 @@ class Line:
 
 
 def read(folder: Path) -> list[Line]:
-    """All that was said so far."""
+    """All that was said so far; not the line that is being written."""
     file = folder / "witness.jsonl"
-    return [Line(**json.loads(line)) for line in file.read_text().splitlines()] if file.exists() else []
+    said = file.read_text() if file.exists() else ""
+    return [Line(**json.loads(line)) for line in said[: said.rfind("\n") + 1].splitlines()]
 
 
 def marker(folder: Path, body: str, where: str) -> Path:

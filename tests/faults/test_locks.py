@@ -118,7 +118,7 @@ def test_a_flush_that_a_foreign_session_drove_into_a_deadlock_is_sent_again(
     assert (run.refresh().attempt, run.refresh().recoveries) == (1, 0)
     worker.stop()  # a session that ends tells at once what it has counted
     counted = "SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()"
-    eventually(lambda: db.execute(counted).fetchone() == (1,), timeout=30)
+    eventually(lambda: db.execute(counted).fetchone() >= (1,), timeout=30)  # type: ignore[operator]
 
 
 REFUSALS = """
