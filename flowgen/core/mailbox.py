@@ -20,6 +20,7 @@ from flowgen.core.entries import Entry, Message, MessageKind
 __all__ = ["NO_MAIL", "Mailbox", "number"]
 
 _NUMBERS = (1 << 31) - 1
+_ORDERS = (MessageKind.RETRY, MessageKind.ACCEPT)
 _TAKES = "waitsignal:"
 """What the fingerprints of the commands begin with that take a signal."""
 
@@ -53,11 +54,12 @@ class Mailbox:
             if message.id <= self._last:
                 continue
             self._last = message.id
-            found.append(message.address)
-            if message.kind in (MessageKind.RETRY, MessageKind.ACCEPT):
+            address = message.address
+            found.append(address)
+            if message.kind in _ORDERS:
                 self.orders.append(message)
                 continue
-            self.boxes.setdefault(message.address, []).append(message)
+            self.boxes.setdefault(address, []).append(message)
             if message.kind == MessageKind.SIGNAL:
                 self.signals[number(message)] = message
         return found
@@ -68,10 +70,11 @@ class Mailbox:
 
     def drop(self, message: Message) -> None:
         """The outcome of its only reader is made of it: it is consumed with that."""
-        others = self.boxes[message.address]
+        address = message.address
+        others = self.boxes[address]
         others.remove(message)
         if not others:
-            del self.boxes[message.address]
+            del self.boxes[address]
 
     def take(self, message: Message) -> None:
         """An outcome that holds the message is on its way into the history."""

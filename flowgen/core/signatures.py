@@ -152,11 +152,13 @@ class Binder:
     def encode_arguments(self, bound: Mapping[str, Any], *, what: str | None = None) -> str:
         """The JSON object of bound arguments, each by its annotation. Raises CodecError that names the parameter."""
         annotations = self.annotations
-        who = what or f"{self.name}()"
-        parts = [
-            f'"{name}":{encode(value, annotations.get(name, Any), what=f"{who} argument {name!r}")}'
-            for name, value in bound.items()
-        ]
+        try:
+            parts = [f'"{name}":{encode(value, annotations.get(name, Any))}' for name, value in bound.items()]
+        except CodecError:
+            who = what or f"{self.name}()"
+            for name, value in bound.items():  # the error that names it
+                encode(value, annotations.get(name, Any), what=f"{who} argument {name!r}")
+            raise
         return "{" + ",".join(parts) + "}"
 
     def check_arguments(self, bound: Mapping[str, Any], *, what: str) -> None:

@@ -121,7 +121,7 @@ class Command(Generic[T_co]):
         return self.kind, self.target, self.options.name, fingerprint.args_hash(self.arguments)
 
     def fingerprint(self) -> str:
-        return fingerprint.fingerprint(self.kind, self.target, fingerprint.args_hash(self.arguments))
+        return f"{self.kind}:{self.target}:{fingerprint.args_hash(self.arguments)}"
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Command):

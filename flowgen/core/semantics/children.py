@@ -18,7 +18,7 @@ from flowgen.core.ids import uuid7, uuid_of_id
 from flowgen.core.inputs import encode_input
 from flowgen.core.semantics import tokens
 from flowgen.core.semantics.asking import Asking, outcome
-from flowgen.errors import ChildCancelled, ChildFailed, ChildTimedOut, DefinitionError, Failure
+from flowgen.errors import ChildCancelled, ChildFailed, ChildTimedOut, CodecError, DefinitionError, Failure
 
 __all__ = ["MAX_DEPTH", "answer", "answer_start", "ask", "prepare"]
 
@@ -187,7 +187,11 @@ def answer(leaf: Leaf, command: Invoke[Any] | Wait[Any], entry: Entry) -> Ended:
     type_ = command.ref.result_type if isinstance(command, Wait) else _result_type(command.definition)
     match entry.status:
         case OutcomeKind.VALUE:
-            return Ended(codec.decode(entry.value or "null", type_, what=f"the result of {leaf.key}"))
+            text = entry.value or "null"
+            try:
+                return Ended(codec.decode(text, type_))
+            except CodecError:
+                return Ended(codec.decode(text, type_, what=f"the result of {leaf.key}"))  # the error that names it
         case OutcomeKind.TIMEOUT:
             return Ended(error=ChildTimedOut(f"Child run timed out: {command.target}", name=leaf.key))
         case OutcomeKind.CANCELLATION:
