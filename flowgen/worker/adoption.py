@@ -1,7 +1,7 @@
 """Children that begin their life here: inserted as this session's own, they need no claim.
 
-Only what this worker would claim anyway is adopted, and for at most half of its free room, so that the other workers
-have their share. The invariant: while a flush that may adopt is on its way, `pending` says so; until it is told, nobody
+Only what this worker would claim anyway is adopted, and with each commit for at most half of the room that is free by
+then, so that the other workers have their share. The invariant: while a flush that may adopt is on its way, `pending` says so; until it is told, nobody
 here gives back runs that this session owns without knowing them.
 """
 
@@ -34,7 +34,7 @@ class Adoption:
         return sum(self._pending.values())
 
     def mark(self, parent: LiveRun, children: Sequence[NewRun]) -> None:
-        """Ask for those of the new children that fit."""
+        """Ask for those of the new children that fit; one that was asked for already, and not sent, stays so."""
         if parent.claimed.recoveries:
             return  # it may end this process again: what it starts shall not be charged for it
         left = (self.room() - self.pending()) // 2
@@ -42,6 +42,8 @@ class Adoption:
         for child in children:
             if marked >= left:
                 break
+            if child.owned:
+                continue
             served = self._queues is None or child.queue in self._queues
             if served and child.name in self._names and child.at is None and child.delay is None:
                 child.owned = True

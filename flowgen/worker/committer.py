@@ -52,7 +52,9 @@ Landed: TypeAlias = tuple[list[Part], FlushResult, Session]
 
 
 class Told(Protocol):
-    """Who is told what was committed: the runner."""
+    """Who is told what is sent, and what was committed: the runner."""
+
+    def sends(self, part: Part) -> None: ...
 
     def committed(
         self, parts: Sequence[tuple[Part, int | None]], now: datetime, adopted: AbstractSet[UUID] = frozenset()
@@ -143,6 +145,8 @@ class Committer:
                 alone = run
                 break
             part = run.take()
+            if part.children:
+                self._told.sends(part)
             parts.append(part)
             rows += len(part.entries) + len(part.children) + (2 if part.update is not None else 0)
             if run.skips >= 3:

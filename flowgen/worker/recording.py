@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from flowgen.core.decision import Decision
 from flowgen.worker import saying
-from flowgen.worker.adoption import Adoption
 from flowgen.worker.live import LiveRun
 from flowgen.worker.making import Maker
 from flowgen.worker.ports import Agents
@@ -19,13 +18,12 @@ __all__ = ["Recorder"]
 class Recorder:
     """Puts decisions into live runs."""
 
-    def __init__(self, agents: Agents, maker: Maker, adoption: Adoption) -> None:
+    def __init__(self, agents: Agents, maker: Maker) -> None:
         self._agents = agents
         self._maker = maker
-        self._adoption = adoption
 
-    def record(self, run: LiveRun, decision: Decision, *, adopts: bool) -> None:
-        """`adopts`: children may be this session's from their start."""
+    def record(self, run: LiveRun, decision: Decision) -> None:
+        """Put what a decision asks for beside what waits for a commit."""
         apart = {child.key: child for child in decision.children if child.command.options.id is not None}
         signals = {signal.key: signal for signal in decision.signals}
         for entry in decision.entries:
@@ -39,10 +37,7 @@ class Recorder:
                 run.entries.append(entry)
         run.consumed += decision.consumed
         if decision.children:
-            children = [self._maker.child(run, child) for child in decision.children if child.key not in apart]
-            if adopts:
-                self._adoption.mark(run, children)
-            run.children += children
+            run.children += [self._maker.child(run, child) for child in decision.children if child.key not in apart]
         self._maker.beside(run, decision)
         if decision.checkpoint is not None:
             run.prologue = decision.checkpoint

@@ -53,7 +53,7 @@ class Runner:
         self.cache = Cache(agents.settings.cache)
         self.draining = False
         self._evicts = evicting()
-        self._recorder = Recorder(agents, maker, adoption)
+        self._recorder = Recorder(agents, maker)
         self._seal = Seal.of(agents.settings)
         self._reports = saying.Reports(agents)
         self._ahead = Ahead(agents, self._seal)
@@ -162,7 +162,7 @@ class Runner:
             self._stop(run, run.stopping)
             return
         if decision.entries or decision.consumed or decision.quits or decision.listens:
-            self._recorder.record(run, decision, adopts=not self.draining)
+            self._recorder.record(run, decision)
         if decision.finish is not None:
             self._finish(run, decision.finish)
             return
@@ -222,6 +222,11 @@ class Runner:
             self._stop_if_still(run)
 
     # commits
+
+    def sends(self, part: Part) -> None:
+        """The part is sent next: as many of its children as there is room for now may be ours from their start."""
+        if not self.draining:
+            self.adoption.mark(part.run, part.children)
 
     def committed(
         self, parts: Sequence[tuple[Part, int | None]], now: datetime, adopted: AbstractSet[UUID] = frozenset()
