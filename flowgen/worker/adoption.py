@@ -1,8 +1,8 @@
 """Children that begin their life here: inserted as this session's own, they need no claim.
 
 Only what this worker would claim anyway is adopted, and with each commit for at most half of the room that is free by
-then, so that the other workers have their share. The invariant: while a flush that may adopt is on its way, `pending` says so; until it is told, nobody
-here gives back runs that this session owns without knowing them.
+then, so that the other workers have their share. The invariant: while a flush that may adopt is on its way, `pending`
+says so; until it is told, nobody here gives back runs that this session owns without knowing them.
 """
 
 from __future__ import annotations
