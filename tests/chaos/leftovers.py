@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
 from tests.chaos.evidence import Evidence, Found, Violation
 
@@ -48,8 +49,18 @@ def quiet(evidence: Evidence) -> Found:
             yield Violation("I19", "", "a log record has the password")
     for text in sorted(said):
         yield Violation("I19", "", text)
-    for text in evidence.logs:
+    for at, text in enumerate(evidence.logs):
         if evidence.secret and evidence.secret in text:
             yield Violation("I19", "", f"the output has the password: {text.replace(evidence.secret, '***')[:200]}")
-        if text.startswith("Traceback (most recent call last)"):
+        if text.startswith("Traceback (most recent call last)") and not _is_of_an_orphan(evidence.logs[at + 1 :]):
             yield Violation("I19", "", "the output has a traceback")
+
+
+def _is_of_an_orphan(lines: Sequence[str]) -> bool:
+    """What Python says in a process whose parent was killed while it started it: nothing of the engine ran there."""
+    for line in lines:
+        if not line.startswith(" "):
+            return line == "EOFError: Ran out of input"
+        if line.lstrip().startswith("File ") and not ("multiprocessing/spawn.py" in line or '"<string>"' in line):
+            return False
+    return False

@@ -261,6 +261,21 @@ def print_a_traceback(evidence: Evidence) -> None:
     evidence.logs.append("Traceback (most recent call last):")
 
 
+def test_what_python_says_when_a_parent_is_killed_while_it_starts_a_process_is_no_traceback_of_the_engine() -> None:
+    said = [
+        "Traceback (most recent call last):",
+        '  File "<string>", line 1, in <module>',
+        '  File "/usr/lib/python3.11/multiprocessing/spawn.py", line 130, in _main',
+        "    preparation_data = reduction.pickle.load(from_parent)",
+        "EOFError: Ran out of input",
+    ]
+    evidence = good()
+    evidence.logs.extend(said)
+    assert not checker.check(evidence)["I19"]
+    evidence.logs.extend([*said[:2], '  File "/flowgen/worker/worker.py", line 1, in serve', *said[3:]])
+    assert checker.check(evidence)["I19"]
+
+
 def say_the_secret(evidence: Evidence) -> None:
     evidence.logs.append("cannot connect to postgresql://me:s3cret@host")
 
