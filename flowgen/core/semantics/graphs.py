@@ -12,7 +12,7 @@ from typing import Any
 
 from flowgen.core import codec
 from flowgen.core.branches import Ended, Leaf, Part
-from flowgen.core.commands import Choose, Command, Graph, GraphResult, Skip
+from flowgen.core.commands import Choose, Command, Graph, GraphResult, Skip, Winner
 from flowgen.core.commands.command import CompositeCommand
 from flowgen.core.commands.graphs import Skipped
 from flowgen.core.entries import Entry, OutcomeKind
@@ -145,7 +145,18 @@ class Graphed(Joining):
         end = self._ends[place]
         if not isinstance(self._command.nodes[place], CompositeCommand) or not _succeeded(end):
             return None
-        return codec.encode(end.value, what=f"the result of {self._command.names[place]}")
+        return codec.encode(_plain(end.value), what=f"the result of {self._command.names[place]}")
+
+
+def _plain(value: Any) -> Any:
+    """What branches came to, with the results of the Graphs in it by the names of their nodes."""
+    if isinstance(value, GraphResult):
+        return {name: _plain(value[name]) for name in value}
+    if isinstance(value, Winner):
+        return Winner(value.tag, _plain(value.value))
+    if type(value) in (list, tuple):
+        return [_plain(each) for each in value]
+    return value
 
 
 def _succeeded(end: Ended) -> bool:

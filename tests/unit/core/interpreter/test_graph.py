@@ -457,6 +457,30 @@ def test_a_graph_in_a_graph_reads_the_ancestors_of_both() -> None:
     assert results(bench, "graph/inner/ship") == {"validate": "v", "reserve": "r"}
 
 
+def test_what_comes_after_a_graph_reads_its_results_by_name() -> None:
+    def flow(n: int) -> Flow[Any]:
+        return (yield from Graph(Step(tell), Step(reserve).opts(when=lambda done: False)))
+
+    def handler() -> Flow[Any]:
+        yield from Graph(
+            Graph(Step(reserve), Step(tell).opts(after=reserve)).opts(name="inner"),
+            Map(flow, [1]).opts(name="pages", after="inner"),
+            Race(a=Graph(Step(tell))).opts(after="pages"),
+            Step(ship).opts(after="race"),
+        )
+
+    bench = begun(handler)
+    gives(bench, "graph/inner/reserve", "r")
+    gives(bench, "graph/inner/tell", "t")
+    gives(bench, "graph/pages/0/graph/tell", "p")
+    gives(bench, "graph/race/a/graph/tell", "w")
+    known = results(bench, "graph/ship")
+    assert known["inner"] == {"reserve": "r", "tell": "t"}
+    assert known["pages"] == [{"tell": "p"}]
+    assert known["race"] == {"tag": "a", "value": {"tell": "w"}}
+    assert known["inner/reserve"] == "r"
+
+
 # what is refused
 
 
