@@ -19,7 +19,7 @@ from flowgen.core.cron import CronSpec
 from flowgen.core.durations import Duration, as_timedelta
 from flowgen.core.filters import Filter, fields_of, filter_text
 from flowgen.core.functions import ContextKind, Flavour, Function, describe
-from flowgen.core.names import check_id, check_name
+from flowgen.core.names import check_id, check_name, check_tags
 from flowgen.core.retry import Retry
 from flowgen.core.states import RunKind
 from flowgen.errors import DefinitionError
@@ -274,7 +274,7 @@ class Call(Generic[T_co]):
         if deadline is not None:
             given["deadline"] = as_timedelta(deadline, what="deadline")
         if tags is not None:
-            given["tags"] = tuple(check_name(tag, "a tag") for tag in ([tags] if isinstance(tags, str) else tags))
+            given["tags"] = check_tags(tags)
         if correlation_id is not None:
             given["correlation_id"] = check_id(correlation_id, "a correlation id")
         options = attrs.evolve(self.options, **given)

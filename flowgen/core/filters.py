@@ -60,6 +60,8 @@ def fields_of(fields: str | Iterable[str] | None, what: str) -> tuple[str, ...] 
     """The paths of `fields=`, each once; None when there are none. Raises DefinitionError."""
     if fields is None:
         return None
+    if not isinstance(fields, Iterable):
+        raise DefinitionError(f"{what} takes the names of fields, such as ['status'], not {fields!r}")
     given = [fields] if isinstance(fields, str) else list(fields)
     for each in given:
         _parts(each, what)

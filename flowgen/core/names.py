@@ -12,7 +12,7 @@ refused here could not be stored or shown; what is taken reaches the database as
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, Final, TypeAlias
 
 from flowgen.errors import DefinitionError
@@ -26,6 +26,7 @@ __all__ = [
     "check_key",
     "check_name",
     "check_schema",
+    "check_tags",
     "step_name",
 ]
 
@@ -57,6 +58,14 @@ def check_name(name: object, what: str) -> str:
 def check_id(id: object, what: str = "the id of a run") -> str:
     """The id, if it is one. Raises DefinitionError that says what was seen."""
     return _checked(id, what, "id", _ID, MAX_ID, "control characters")
+
+
+def check_tags(tags: object) -> tuple[str, ...]:
+    """The tags, given as one or several. Raises DefinitionError that says what was seen."""
+    several = [tags] if isinstance(tags, str) else tags
+    if not isinstance(several, Iterable) or isinstance(several, bytes):
+        raise DefinitionError(f"tags= takes names, such as ['eu', 'gold'], not {_seen(tags)}")
+    return tuple(check_name(tag, "a tag") for tag in several)
 
 
 def check_key(key: object, what: str = "the key of a command") -> str:

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from flowgen.core.commands.graphs import GraphResult
 
 __all__ = [
-    "After", "ChildOptions", "CommandOptions", "JoinRule", "StepOptions", "WaitOptions", "When", "child_options",
-    "common_options", "step_options",
+    "After", "ChildOptions", "CommandOptions", "JoinRule", "StepOptions", "WaitOptions", "When", "check_flag",
+    "child_options", "common_options", "step_options",
 ]  # fmt: skip
 
 After: TypeAlias = Named | Iterable[Named]
@@ -115,12 +115,21 @@ def step_options(
     if timeout is not None:
         given["timeout"] = as_timedelta(timeout, what="timeout", positive=True)
     if at_most_once is not None:
-        given["at_most_once"] = at_most_once
+        given["at_most_once"] = check_flag(at_most_once, "at_most_once")
     if config is not None:
+        if not isinstance(config, Mapping):
+            raise DefinitionError(f"config= takes a mapping, not {config!r}")
         given["config"] = dict(config)
     if compensate is not None:
         given["compensate"] = compensate
     return attrs.evolve(options, **given)
+
+
+def check_flag(value: object, what: str) -> bool:
+    """True or False. Raises DefinitionError for anything else."""
+    if not isinstance(value, bool):
+        raise DefinitionError(f"{what}= is True or False, not {value!r}")
+    return value
 
 
 def child_options(

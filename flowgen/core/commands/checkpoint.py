@@ -27,6 +27,11 @@ class Checkpoint(Command[None]):
     options: CommandOptions = attrs.field(default=NO_OPTIONS, init=False)
     kind = "checkpoint"
 
+    def __attrs_post_init__(self) -> None:
+        count = self.items_processed
+        if count is not None and (isinstance(count, bool) or not isinstance(count, int) or count < 0):
+            raise DefinitionError(f"Checkpoint(items_processed=) is how many items are done: 0 or more, not {count!r}")
+
     @property
     def has_data(self) -> bool:
         return not (self.cursor is None and self.items_processed is None and self.accumulated_results is None)

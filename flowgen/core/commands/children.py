@@ -17,8 +17,8 @@ from flowgen.core.commands.command import Command, Compensation, Typed, given_co
 from flowgen.core.commands.tokens import Token
 from flowgen.core.definitions import Definition, check_priority
 from flowgen.core.durations import Duration
-from flowgen.core.names import check_id, check_name
-from flowgen.core.options import After, ChildOptions, JoinRule, When, child_options, common_options
+from flowgen.core.names import check_id, check_name, check_tags
+from flowgen.core.options import After, ChildOptions, JoinRule, When, check_flag, child_options, common_options
 from flowgen.errors import DefinitionError
 
 __all__ = ["Invoke", "RunRef", "Start", "Wait"]
@@ -170,7 +170,7 @@ class Start(_Child[RunRef[T_co]]):
         """The same start with options."""
         given = _child_given(id, queue, priority, tags)
         if detached is not None:
-            given["detached"] = detached
+            given["detached"] = check_flag(detached, "detached")
         return self._with(child_options(self.options, common_options(name, after, when, join), given, None, None))
 
 
@@ -183,7 +183,7 @@ def _child_given(id: str | None, queue: str | None, priority: int | None, tags: 
     if priority is not None:
         given["priority"] = check_priority(priority)
     if tags is not None:
-        given["tags"] = tuple(check_name(tag, "a tag") for tag in ([tags] if isinstance(tags, str) else tags))
+        given["tags"] = check_tags(tags)
     return given
 
 

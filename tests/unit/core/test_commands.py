@@ -50,6 +50,7 @@ from flowgen.core.commands import (
     WaitSignal,
 )
 from flowgen.core.context import Context, RunFacts, View
+from flowgen.core.definitions import On
 from flowgen.core.retry import Retry
 from flowgen.errors import DefinitionError
 
@@ -268,6 +269,26 @@ def test_options_are_added_to_each_other() -> None:
 )
 def test_an_option_that_makes_no_sense_is_refused_where_it_is_given(make: Callable[[], object]) -> None:
     with pytest.raises(DefinitionError):
+        make()
+
+
+@pytest.mark.bad_input("B50")
+@pytest.mark.parametrize(
+    ("make", "text"),
+    [
+        (lambda: Step(charge, "o").opts(at_most_once="no"), "at_most_once= is True or False, not 'no'"),  # type: ignore[arg-type]
+        (lambda: Start(checkout, "o").opts(detached="no"), "detached= is True or False, not 'no'"),  # type: ignore[arg-type]
+        (lambda: Step(charge, "o").opts(config=[1]), r"config= takes a mapping, not \[1\]"),  # type: ignore[arg-type]
+        (lambda: Invoke(checkout, "o").opts(tags=3), "tags= takes names, .* not 3 of type int"),  # type: ignore[arg-type]
+        (lambda: checkout.call("o").opts(tags=3), "tags= takes names, .* not 3 of type int"),  # type: ignore[arg-type]
+        (lambda: On("paid", fields=3), "takes the names of fields, .* not 3"),  # type: ignore[arg-type]
+        (lambda: Checkpoint(1, "2"), "0 or more, not '2'"),  # type: ignore[arg-type]
+        (lambda: Checkpoint(1, -1), "0 or more, not -1"),
+        (lambda: Checkpoint(1, True), "0 or more, not True"),
+    ],
+)
+def test_an_option_of_another_type_is_refused_with_what_it_takes(make: Callable[[], object], text: str) -> None:
+    with pytest.raises(DefinitionError, match=text):
         make()
 
 
