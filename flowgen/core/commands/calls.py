@@ -59,7 +59,8 @@ class _Call(Command[T_co]):
         target = self.target
         if not target:
             raise DefinitionError(
-                f"{type(self).__name__} of {self.fn!r}: it has no name of its own, give it .opts(name=)"
+                f"{type(self).__name__} of {self.fn!r}: it has no name of its own, "
+                "write it with def, or give it .opts(name=)"
             )
         return target
 

@@ -136,6 +136,8 @@ class Map(CompositeCommand[T_co]):
         set_field(self, "each", {})
         if not self.is_flow and not self.as_runs:
             Step(fn)  # refuses what is no step
+            if not self.target:
+                raise DefinitionError(f"Map of {fn!r}: its items are known by a function's name; write it with def")
 
     @property
     def is_flow(self) -> bool:

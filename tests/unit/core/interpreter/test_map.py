@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import pytest
@@ -160,6 +161,12 @@ def test_what_is_no_map_is_refused() -> None:
         Map(work, [1]).opts(queue="q")
     with pytest.raises(DefinitionError, match="only a @task or @workflow makes runs"):
         Map(work, [1]).opts(as_runs=True)
+
+
+@pytest.mark.parametrize("nameless", [lambda item: item, functools.partial(work)])
+def test_a_function_without_a_name_for_the_items_is_refused_with_what_helps(nameless: Any) -> None:
+    with pytest.raises(DefinitionError, match="Map of .* write it with def"):
+        Map(nameless, [1])
 
 
 def test_equal_maps_are_equal() -> None:
