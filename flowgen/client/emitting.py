@@ -20,7 +20,7 @@ from flowgen.core.settings import Settings
 from flowgen.errors import DatabaseError
 from flowgen.postgres import events, notifications
 from flowgen.postgres.database import Schema
-from flowgen.postgres.rows import Emission
+from flowgen.postgres.effects import Emission
 
 __all__ = ["emit"]
 

@@ -9,12 +9,52 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
-from typing import Any, assert_never
+from datetime import datetime
+from typing import Any, TypeAlias, assert_never
 from uuid import UUID
 
-from flowgen.postgres.rows import Effect, Emission, Listening, Quitting
+import attrs
 
-__all__ = ["effects_json", "emission"]
+__all__ = ["Effect", "Emission", "Listening", "Quitting", "effects_json", "emission"]
+
+
+@attrs.frozen(kw_only=True)
+class Emission:
+    """An event to insert, with what it triggers. `event_id` is made by the caller."""
+
+    event_id: UUID
+    name: str
+    payload: str
+    """JSON text."""
+    input: str
+    """JSON text: the input of the runs that it starts."""
+    key: str = ""
+    """Of the command that emits it."""
+    correlation_id: str | None = None
+
+
+@attrs.frozen(kw_only=True)
+class Listening:
+    """A wait for an event to register; one that is registered in the same way stays as it is."""
+
+    key: str
+    name: str
+    fingerprint: str
+    filter: str | None
+    """JSON text; see `flowgen.core.filters`."""
+    after: datetime | None
+    """Events have their place behind this one; None: they are emitted after the run was started."""
+
+
+@attrs.frozen
+class Quitting:
+    """A wait for an event that is over: its registration and the messages under its key go."""
+
+    key: str
+
+
+Effect: TypeAlias = Emission | Listening | Quitting
+"""What else a commit of a run does to the store."""
 
 
 def effects_json(effects: Iterable[tuple[UUID, Effect]]) -> str:

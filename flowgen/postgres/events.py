@@ -20,8 +20,8 @@ import attrs
 
 from flowgen.core.ids import uuid_of_id
 from flowgen.postgres.database import Op, Statement
-from flowgen.postgres.effects import emission
-from flowgen.postgres.rows import Emission, TriggerRow
+from flowgen.postgres.effects import Emission, emission
+from flowgen.postgres.rows import TriggerRow
 
 __all__ = ["Swept", "Told", "declare", "emit", "sweep", "tell", "triggered_run_id"]
 

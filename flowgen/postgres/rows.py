@@ -9,28 +9,24 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from enum import IntEnum
-from typing import TypeAlias
 from uuid import UUID
 
 import attrs
 
 from flowgen.core.entries import Entry, Message
+from flowgen.postgres.effects import Effect
 
 __all__ = [
     "NO_DEADLINE",
     "Claimed",
     "ClaimedRun",
-    "Effect",
-    "Emission",
     "Ended",
     "FlushBatch",
     "FlushResult",
     "Have",
     "Letter",
-    "Listening",
     "NewRun",
     "Owned",
-    "Quitting",
     "RunAction",
     "RunRow",
     "RunUpdate",
@@ -292,45 +288,6 @@ class ScheduleRow:
     paused: bool
     next_at: datetime
     last_at: datetime | None
-
-
-@attrs.frozen(kw_only=True)
-class Emission:
-    """An event to insert, with what it triggers. `event_id` is made by the caller."""
-
-    event_id: UUID
-    name: str
-    payload: str
-    """JSON text."""
-    input: str
-    """JSON text: the input of the runs that it starts."""
-    key: str = ""
-    """Of the command that emits it."""
-    correlation_id: str | None = None
-
-
-@attrs.frozen(kw_only=True)
-class Listening:
-    """A wait for an event to register; one that is registered in the same way stays as it is."""
-
-    key: str
-    name: str
-    fingerprint: str
-    filter: str | None
-    """JSON text; see `flowgen.core.filters`."""
-    after: datetime | None
-    """Events have their place behind this one; None: they are emitted after the run was started."""
-
-
-@attrs.frozen
-class Quitting:
-    """A wait for an event that is over: its registration and the messages under its key go."""
-
-    key: str
-
-
-Effect: TypeAlias = Emission | Listening | Quitting
-"""What else a commit of a run does to the store."""
 
 
 @attrs.frozen(kw_only=True)

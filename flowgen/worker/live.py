@@ -17,7 +17,8 @@ import attrs
 from flowgen.core.decision import Decision
 from flowgen.core.entries import Entry, EntryKind
 from flowgen.core.interpreter import Execution
-from flowgen.postgres.rows import ClaimedRun, Effect, NewRun, Quitting, RunAction, RunUpdate, ScheduleChange
+from flowgen.postgres.effects import Effect, Quitting
+from flowgen.postgres.rows import ClaimedRun, NewRun, RunAction, RunUpdate, ScheduleChange
 from flowgen.worker import saying
 from flowgen.worker.executor import RunningCall
 from flowgen.worker.saying import Said

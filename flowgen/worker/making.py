@@ -27,7 +27,8 @@ from flowgen.core.semantics.children import MAX_DEPTH
 from flowgen.core.settings import Settings
 from flowgen.core.states import RunKind
 from flowgen.errors import CodecError
-from flowgen.postgres.rows import ClaimedRun, Effect, Emission, Listening, NewRun, Quitting, ScheduleChange
+from flowgen.postgres.effects import Effect, Emission, Listening, Quitting
+from flowgen.postgres.rows import ClaimedRun, NewRun, ScheduleChange
 from flowgen.worker.live import LiveRun
 from flowgen.worker.sealing import opened_run
 

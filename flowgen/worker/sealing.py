@@ -15,7 +15,8 @@ from flowgen.core.entries import Entry, EntryKind, OutcomeKind
 from flowgen.core.failures import failure_to_json
 from flowgen.core.sealing import Seal, is_sealed
 from flowgen.errors import CodecError, Failure
-from flowgen.postgres.rows import ClaimedRun, Effect, Emission, NewRun, RunAction, RunUpdate, ScheduleChange
+from flowgen.postgres.effects import Effect, Emission
+from flowgen.postgres.rows import ClaimedRun, NewRun, RunAction, RunUpdate, ScheduleChange
 from flowgen.worker.live import Part
 from flowgen.worker.updates import end
 

@@ -18,7 +18,7 @@ from flowgen.core import codec
 from flowgen.core.entries import MessageKind
 from flowgen.core.semantics.events import letter
 from flowgen.core.states import FINAL
-from flowgen.postgres.rows import Effect, Emission, Listening, Quitting
+from flowgen.postgres.effects import Effect, Emission, Listening, Quitting
 from flowgen.testing.scripts import UNSCRIPTED
 
 if TYPE_CHECKING:
