@@ -32,7 +32,7 @@ class Look:
     held: bool
     """Held runs, whether or not one can be put back."""
     cascades: bool
-    """Runs that ended and may have children to cancel."""
+    """Runs that ended and may have children to cancel, or children that are noted to be cancelled."""
     former: bool
     """Entries that nobody reads any more, of earlier passes or closed segments."""
     events: bool

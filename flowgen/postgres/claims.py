@@ -8,7 +8,7 @@
     hold(limit=1000) -> Op[int]                                    ready runs that nobody serves -> held
     put_back(limit=1000) -> Op[int]                                held runs that somebody serves -> ready
     cancel_runs(run_ids, reason, parent=None) -> Op[int]           by their parent: losers, timed out children
-    cancel_children(limit=500) -> Op[int]                          of runs that failed or were cancelled
+    cancel_children(limit=500) -> Op[int]                          of runs that failed or were cancelled; noted ones
 
 Call them on autocommit connections. They never wait for a row and never complete a run; each takes a batch, and is
 called again while it changes something. The invariant: a run is owned by one session at a time, and what is read of it
@@ -230,7 +230,10 @@ def cancel_runs(run_ids: Iterable[UUID], reason: str, *, parent: UUID | None = N
 
 
 def cancel_children(limit: int = 500) -> Op[int]:
-    """Cancel the live children, detached ones apart, of runs that failed or were cancelled, until none is found."""
+    """Cancel the live children, detached ones apart, of runs that failed or were cancelled, until none is found.
+
+    And those that nobody waits for, as the commit of their parent says: see `flowgen.postgres.effects.Unwanted`.
+    """
     total = 0
     for _ in range(_ROUNDS):
         changes = (yield Statement("cancel_children", {"limit": limit}))[0][0]

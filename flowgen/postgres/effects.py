@@ -15,7 +15,7 @@ from uuid import UUID
 
 import attrs
 
-__all__ = ["Effect", "Emission", "Listening", "Quitting", "effects_json", "emission"]
+__all__ = ["Effect", "Emission", "Listening", "Quitting", "Unwanted", "effects_json", "emission"]
 
 
 @attrs.frozen(kw_only=True)
@@ -53,7 +53,14 @@ class Quitting:
     key: str
 
 
-Effect: TypeAlias = Emission | Listening | Quitting
+@attrs.frozen
+class Unwanted:
+    """A live child that is to be cancelled, which it could not be yet: the care of any worker does it."""
+
+    run_id: UUID
+
+
+Effect: TypeAlias = Emission | Listening | Quitting | Unwanted
 """What else a commit of a run does to the store."""
 
 
@@ -62,6 +69,7 @@ def effects_json(effects: Iterable[tuple[UUID, Effect]]) -> str:
     emits: list[Any] = []
     listens: list[Any] = []
     quits: list[Any] = []
+    unwanted: list[Any] = []
     for run_id, effect in effects:
         match effect:
             case Emission():
@@ -79,9 +87,12 @@ def effects_json(effects: Iterable[tuple[UUID, Effect]]) -> str:
                 )
             case Quitting():
                 quits.append({"run": str(run_id), "key": effect.key})
+            case Unwanted():
+                unwanted.append({"run": str(run_id), "child": str(effect.run_id)})
             case _:
                 assert_never(effect)
-    return json.dumps({"emits": emits, "listens": listens, "quits": quits}, ensure_ascii=False)
+    parts = {"emits": emits, "listens": listens, "quits": quits, "unwanted": unwanted}
+    return json.dumps(parts, ensure_ascii=False)
 
 
 def emission(event: Emission) -> dict[str, Any]:

@@ -1,7 +1,8 @@
 """Cancels children that nobody waits for any more, before their parent's decision is committed.
 
 The invariant: it asks until the store has said that none of them is left, however often an answer was lost meanwhile.
-The parent waits for that, but not for a child whose row somebody keeps locked: that one is cancelled when it can be.
+The parent waits for that, but not for a child whose row somebody keeps locked: it goes on with a commit that says so
+(`Unwanted`), and that one is cancelled when it can be, here or by the care of any worker.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from flowgen.worker.sessions import SessionHolder
 
 __all__ = ["Canceller"]
 
+_WHY = "nobody waits for it any more"
 _SOON = 0.005
 """Seconds before it asks again for what a flush may have locked."""
 _LOCKED = 3
@@ -38,9 +40,9 @@ class Canceller:
         self._error: BaseException | None = None
         self._broken = asyncio.Event()
 
-    def submit(self, parent: UUID, children: Sequence[UUID], reason: str, then: Callable[[], None]) -> None:
-        """Cancel these children of `parent` durably, then call back."""
-        task = self._loop.create_task(self._cancel(parent, children, reason, then))
+    def submit(self, parent: UUID, children: Sequence[UUID], then: Callable[[bool], None]) -> None:
+        """Cancel these children of `parent` durably, then call back: whether some are left, which are to be noted."""
+        task = self._loop.create_task(self._cancel(parent, children, then))
         self._tasks.add(task)
         task.add_done_callback(self._ended)
 
@@ -54,11 +56,11 @@ class Canceller:
             for task in self._tasks:
                 task.cancel()
 
-    async def _cancel(self, parent: UUID, children: Sequence[UUID], reason: str, then: Callable[[], None]) -> None:
+    async def _cancel(self, parent: UUID, children: Sequence[UUID], then: Callable[[bool], None]) -> None:
         failures = asked = 0
         while True:
             try:
-                left = await self._link.call(claims.cancel_runs(children, reason, parent=parent))
+                left = await self._link.call(claims.cancel_runs(children, _WHY, parent=parent))
             except DatabaseError as error:
                 if not error.transient:
                     raise
@@ -70,11 +72,11 @@ class Canceller:
                 break
             asked += 1
             if asked == _LOCKED:
-                then()
+                then(True)
             if asked > 1:
                 await asyncio.sleep(_SOON if asked < _LOCKED else backoff(asked - _LOCKED))
         if asked < _LOCKED:
-            then()
+            then(False)
         self._poke()
 
     def _ended(self, task: asyncio.Task[None]) -> None:

@@ -17,7 +17,7 @@ import attrs
 from flowgen.core.decision import Decision
 from flowgen.core.entries import Entry, EntryKind
 from flowgen.core.interpreter import Execution
-from flowgen.postgres.effects import Effect, Quitting
+from flowgen.postgres.effects import Effect, Quitting, Unwanted
 from flowgen.postgres.rows import ClaimedRun, NewRun, RunAction, RunUpdate, ScheduleChange
 from flowgen.worker import saying
 from flowgen.worker.executor import RunningCall
@@ -182,7 +182,9 @@ class LiveRun:
         children = list(takewhile(lambda child: child.parent_key in keys, self.children))
         self.children = self.children[len(children) :]
         schedules, self.schedules = self.schedules, []
-        now = [each.key in keys and not isinstance(each, Quitting) for each in self.effects]
+        now = [
+            isinstance(each, Unwanted) or (each.key in keys and not isinstance(each, Quitting)) for each in self.effects
+        ]
         effects = list(compress(self.effects, now))
         self.effects = [each for each, taken in zip(self.effects, now, strict=True) if not taken]
         for entry in entries:

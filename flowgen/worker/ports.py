@@ -78,8 +78,8 @@ class Agents:
     sender: Sends = attrs.field(init=False)
     committer: Commits = attrs.field(init=False)
     transactor: Transacts = attrs.field(init=False)
-    cancel_runs: Callable[[UUID, Sequence[UUID], str, Callable[[], None]], None]
-    """Cancel these children of a parent durably, then call back."""
+    cancel_runs: Callable[[UUID, Sequence[UUID], Callable[[bool], None]], None]
+    """Cancel these children of a parent durably, then call back: whether some are left, which are to be noted."""
     poke: Callable[[], None]
     """Claim soon: something may be ready."""
     announce: Callable[[], None]

@@ -21,6 +21,7 @@ from flowgen.core.entries import Entry, Message
 from flowgen.core.sealing import Seal
 from flowgen.core.states import Request, Status
 from flowgen.failpoints import ARMED, evicting, failpoint
+from flowgen.postgres.effects import Unwanted
 from flowgen.postgres.rows import ClaimedRun, Owned, RunAction
 from flowgen.worker import saying
 from flowgen.worker.adoption import Adoption
@@ -141,18 +142,20 @@ class Runner:
             self._next_decision(run)
 
     def _next_decision(self, run: LiveRun) -> None:
-        """Carry out what stands in line; children that nobody wants are cancelled before the commit."""
+        """Carry out what stands in line; children that nobody wants are cancelled before the commit, or noted in it."""
         while run.decisions:
             children = run.decisions[0].cancel_children
             if children:
-                why = "nobody waits for it any more"
-                self.agents.cancel_runs(run.run_id, children, why, lambda: self._children_cancelled(run))
+                self.agents.cancel_runs(run.run_id, children, lambda left: self._children_cancelled(run, left))
                 return
             self._commit(run, run.decisions.pop(0))
 
-    def _children_cancelled(self, run: LiveRun) -> None:
+    def _children_cancelled(self, run: LiveRun, left: bool) -> None:
         if run.decisions:
-            self._commit(run, run.decisions.pop(0))
+            decision = run.decisions.pop(0)
+            if left:
+                run.effects += map(Unwanted, decision.cancel_children)
+            self._commit(run, decision)
             self._next_decision(run)
 
     def _commit(self, run: LiveRun, decision: Decision) -> None:

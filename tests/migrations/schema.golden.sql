@@ -144,6 +144,10 @@ TABLE secret
     value bytea NOT NULL
     made_at timestamp with time zone NOT NULL
 
+TABLE unwanted
+    id bigint NOT NULL IDENTITY
+    run_id uuid NOT NULL
+
 TABLE waiter
     run_id uuid NOT NULL
     waiting_id uuid NOT NULL
@@ -186,6 +190,7 @@ CONSTRAINT schedule_origin ON schedule: CHECK ((origin = ANY (ARRAY['code'::text
 CONSTRAINT schedule_overlap ON schedule: CHECK ((overlap = ANY (ARRAY['allow'::text, 'skip'::text, 'queue'::text, 'cancel_previous'::text])))
 CONSTRAINT schedule_pkey ON schedule: PRIMARY KEY (schedule_id)
 CONSTRAINT secret_pkey ON secret: PRIMARY KEY (name)
+CONSTRAINT unwanted_pkey ON unwanted: PRIMARY KEY (id)
 CONSTRAINT waiter_pkey ON waiter: PRIMARY KEY (run_id, waiting_id, key)
 CONSTRAINT worker_excuse ON worker: CHECK ((excuse = ANY (ARRAY['left'::text, 'outage'::text, 'stall'::text])))
 CONSTRAINT worker_pkey ON worker: PRIMARY KEY (worker_id)
@@ -218,6 +223,7 @@ CREATE INDEX schedule_due ON schedule USING btree (next_at) WHERE (NOT paused)
 CREATE UNIQUE INDEX schedule_name ON schedule USING btree (target, name)
 CREATE UNIQUE INDEX schedule_pkey ON schedule USING btree (schedule_id)
 CREATE UNIQUE INDEX secret_pkey ON secret USING btree (name)
+CREATE UNIQUE INDEX unwanted_pkey ON unwanted USING btree (id)
 CREATE UNIQUE INDEX waiter_pkey ON waiter USING btree (run_id, waiting_id, key)
 CREATE UNIQUE INDEX worker_pkey ON worker USING btree (worker_id)
 
@@ -230,6 +236,10 @@ FUNCTION cancel_children(p_limit integer)
     v search_path=pg_catalog, pg_temp, plan_cache_mode=force_generic_plan, enable_seqscan=off, enable_hashjoin=off, enable_mergejoin=off, jit=off
 
 FUNCTION cancel_some(p_runs uuid[], p_reason text)
+    RETURNS integer
+    v search_path=pg_catalog, pg_temp, plan_cache_mode=force_generic_plan, enable_seqscan=off, enable_hashjoin=off, enable_mergejoin=off, jit=off
+
+FUNCTION cancel_unwanted(p_limit integer)
     RETURNS integer
     v search_path=pg_catalog, pg_temp, plan_cache_mode=force_generic_plan, enable_seqscan=off, enable_hashjoin=off, enable_mergejoin=off, jit=off
 

@@ -138,6 +138,40 @@ BEGIN
 END
 $function$;
 
+-- Children that nobody waits for any more and whose rows were locked elsewhere when their parent went on: noted in the
+-- parent's commit, so that they are cancelled whatever becomes of it and of its worker. An id for each note, so that one
+-- that is written while another of the same run goes is never taken for that one.
+CREATE TABLE {schema}.unwanted (
+    id bigint GENERATED ALWAYS AS IDENTITY,
+    run_id uuid NOT NULL,
+    CONSTRAINT unwanted_pkey PRIMARY KEY (id)
+);
+
+-- Cancel what is noted. A note goes when a snapshot that is younger than it finds its run asked, or ended.
+CREATE FUNCTION {schema}.cancel_unwanted(p_limit integer) RETURNS integer
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_generic_plan
+SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET jit = off
+AS $function$
+DECLARE
+    notes bigint[];
+    children uuid[];
+    changes integer;
+BEGIN
+    SELECT array_agg(n.id), array_agg(n.run_id) INTO notes, children FROM (
+        SELECT u.id, u.run_id FROM {schema}.unwanted u ORDER BY u.id LIMIT p_limit FOR UPDATE SKIP LOCKED
+    ) n;
+    IF notes IS NULL THEN
+        RETURN 0;
+    END IF;
+    changes := {schema}.cancel_some(children, 'nobody waits for it any more');
+    DELETE FROM {schema}.unwanted u WHERE u.id = ANY (notes) AND coalesce((
+        SELECT r.status >= 7 OR r.request IS NOT DISTINCT FROM 1 FROM {schema}.run r WHERE r.run_id = u.run_id
+    ), true);
+    RETURN changes;
+END
+$function$;
+
 -- The live children of runs that ended as failed or cancelled, detached ones apart. The flag on the parent's row says
 -- that there may be some; it goes when a snapshot that is younger than the parent's end finds none.
 CREATE FUNCTION {schema}.cancel_children(p_limit integer) RETURNS integer

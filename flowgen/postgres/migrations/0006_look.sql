@@ -21,7 +21,7 @@ BEGIN
     ready := EXISTS (SELECT 1 FROM {schema}.run r WHERE r.status = 0 AND r.recoveries < 2);
     suspect := EXISTS (SELECT 1 FROM {schema}.run r WHERE r.status = 0 AND r.recoveries >= 2);
     held := EXISTS (SELECT 1 FROM {schema}.run r WHERE r.status = 2);
-    cascades := EXISTS (SELECT 1 FROM {schema}.run r WHERE r.cascade);
+    cascades := EXISTS (SELECT 1 FROM {schema}.run r WHERE r.cascade) OR EXISTS (SELECT 1 FROM {schema}.unwanted);
     events := EXISTS (SELECT 1 FROM {schema}.event e WHERE e.known_at IS NULL)
         OR EXISTS (SELECT 1 FROM {schema}.event_wait w WHERE w.fresh);
     former := EXISTS (SELECT 1 FROM {schema}.former);

@@ -237,6 +237,13 @@ BEGIN
     IF json_array_length(p_effects -> 'emits') > 0 THEN
         PERFORM {schema}.emit_events(p_effects -> 'emits', p_refused);
     END IF;
+    IF json_array_length(p_effects -> 'unwanted') > 0 THEN
+        INSERT INTO {schema}.unwanted (run_id)
+        SELECT c.run_id FROM json_to_recordset(p_effects -> 'unwanted') AS u(run uuid, child uuid)
+        JOIN {schema}.run c ON c.run_id = ANY (ARRAY[u.child])
+        WHERE c.parent_id IS NOT DISTINCT FROM u.run AND c.status < 7 AND c.request IS DISTINCT FROM 1
+            AND (p_refused IS NULL OR u.run <> ALL (p_refused));
+    END IF;
     IF json_array_length(listens) + json_array_length(quits) = 0 THEN
         RETURN;
     END IF;

@@ -22,9 +22,12 @@ def cancel(store: Store, run_id: UUID) -> int:
 
 
 def cancel_children(store: Store) -> int:
-    """The cascade, of runs that failed or were cancelled: any worker's janitor does it."""
+    """The cascade, of runs that failed or were cancelled, and what is noted: any worker's janitor does it."""
     changed = 0
     for row in list(store.runs.values()):
+        if row.unwanted:
+            row.unwanted = False
+            changed += store.cancel_runs([row.run_id], "nobody waits for it any more")
         if row.cascade:
             row.cascade = False
             children = [child.run_id for child in store.live_children(row)]

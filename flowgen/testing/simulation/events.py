@@ -18,7 +18,7 @@ from flowgen.core import codec
 from flowgen.core.entries import MessageKind
 from flowgen.core.semantics.events import letter
 from flowgen.core.states import FINAL
-from flowgen.postgres.effects import Effect, Emission, Listening, Quitting
+from flowgen.postgres.effects import Effect, Emission, Listening, Quitting, Unwanted
 from flowgen.testing.scripts import UNSCRIPTED
 
 if TYPE_CHECKING:
@@ -71,6 +71,9 @@ class Events:
                         self.waits[run_id, effect.key] = Wait(effect, row.began_at)
                 case Quitting():
                     quits.append((run_id, effect.key))
+                case Unwanted():
+                    child = self._store.runs[effect.run_id]
+                    child.unwanted = child.new.parent_id == run_id
         for run_id, key in quits:
             self.waits.pop((run_id, key), None)
             inbox = self._store.runs[run_id].inbox

@@ -37,7 +37,7 @@ FATES: Final = (
 )
 REFUSED: Final = 9
 LOCKED: Final = 10
-_LOCKABLE: Final = frozenset({"flush", "release"})
+_LOCKABLE: Final = frozenset({"flush", "release", "cancel_runs"})
 """What leaves out the rows that somebody has locked."""
 _REFUSABLE: Final = frozenset({"flush", "attach_child", "send_signal"})
 """What a server may give up for a deadlock."""
@@ -80,9 +80,11 @@ class Request:
         return DatabaseError("deadlock detected", sqlstate="40P01", transient=True)
 
     def rows(self) -> list[UUID]:
-        """The runs whose rows a flush or a release changes, as far as it names them."""
+        """The runs whose rows a flush, a release or a cancel changes, as far as it names them."""
         if self.name == "release":
             return list(self.perform.keywords["runs"] or ())  # type: ignore[attr-defined]  # a call of the link's
+        if self.name == "cancel_runs":
+            return list(self.perform.keywords["run_ids"])  # type: ignore[attr-defined]
         batch = self._batch()
         return [] if batch is None else [update.run_id for update in batch.updates]
 

@@ -43,6 +43,8 @@ class Row:
     deadline: datetime | None = None
     started: bool = False
     cascade: bool = False
+    unwanted: bool = False
+    """Its parent's commit notes that it is to be cancelled."""
     output: str | None = None
     error: str | None = None
     progress: str | None = None

@@ -62,7 +62,7 @@ class Store:
         self.schedules: dict[tuple[str, str], str | None] = {}
         """By target and name; None: removed."""
         self.locked: Collection[UUID] = ()
-        """Rows that somebody else has locked: a flush and a release leave their runs out."""
+        """Rows that somebody else has locked: a flush, a release and a cancel leave their runs out."""
         self.events = Events(self)
         self._letters = self._sessions = 0
 
@@ -352,6 +352,8 @@ class Store:
             if parent is not None and row.new.parent_id != parent:
                 continue
             changed += 1
+            if run_id in self.locked:
+                continue
             if not row.started:
                 row.error = codec.encode({"reason": reason})
                 self.end(row, Status.CANCELLED)

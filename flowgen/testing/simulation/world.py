@@ -126,7 +126,7 @@ class World:
         now, scripted = self.store.now, self.calling.children
         for row in self.store.runs.values():
             status = row.status
-            if row.cascade:
+            if row.cascade or row.unwanted:
                 look.cascade = True
                 look.over = False
             if status >= Status.PARKED:

@@ -92,6 +92,10 @@ def test_a_look_finds_runs_whose_children_are_to_be_cancelled(store: Store) -> N
     assert seen(store) == {"cascades": True}
     store.run(claims.cancel_children())
     assert seen(store) == {}
+    store.sql("INSERT INTO {schema}.unwanted (run_id) SELECT run_id FROM {schema}.run")
+    assert seen(store) == {"cascades": True}
+    store.run(claims.cancel_children())
+    assert seen(store) == {}
 
 
 def test_a_look_tells_the_next_time_of_runs_and_schedules(store: Store) -> None:

@@ -13,6 +13,7 @@ from flowgen.core.states import Status
 from flowgen.errors import DatabaseError
 from flowgen.postgres import claims, entries, inbox, queues
 from flowgen.postgres.database import Statement
+from flowgen.postgres.effects import Unwanted
 from flowgen.postgres.rows import Have, RunAction
 from tests.integration.postgres.store import Store, change, child_of, ending, outcome
 
@@ -333,3 +334,31 @@ def test_a_run_that_has_not_begun_is_cancelled_and_one_that_has_is_asked(store: 
     said = f'{{"status":"cancelled","error":{{"reason" : "lost the race"}},"run_id":"{fresh.run_id}"}}'
     assert store.inbox(parent.run_id) == [("fresh2", said)]
     assert store.status(parent.run_id) == Status.READY
+
+
+def test_a_child_that_a_commit_notes_as_unwanted_is_cancelled_as_soon_as_its_row_is_free(store: Store) -> None:
+    """Only a child of the run that notes it; and a note goes with what it asks for, not before."""
+    session = store.register()
+    parent, other = (store.claimed(session, store.start()) for _ in range(2))
+    children = [child_of(parent, key=key) for key in ("locked", "free", "ended")]
+    elses = child_of(other)
+    store.flush(session, children=[*children, elses])
+    locked, free, ended = (child.run_id for child in children)
+    store.run(claims.cancel_runs([ended], "before"))
+    notes = [(parent.run_id, Unwanted(run_id)) for run_id in (locked, free, ended, elses.run_id)]
+    holder = store.connect(autocommit=False)
+    store.sql("SELECT FROM {schema}.run WHERE run_id = %s FOR UPDATE", parent.run_id, conn=holder)
+    done = store.flush(session, updates=[change(parent, RunAction.COMPLETE, output="1")], effects=notes)
+    assert done.skipped == {parent.run_id}
+    assert store.one("SELECT count(*) FROM {schema}.unwanted") == 0
+    holder.rollback()
+    store.flush(session, updates=[change(parent, RunAction.COMPLETE, output="1")], effects=notes)
+    assert store.status(parent.run_id) == Status.COMPLETED
+    store.sql("SELECT FROM {schema}.run WHERE run_id = %s FOR UPDATE", locked, conn=holder)
+    assert store.run(claims.cancel_children()) == 1
+    assert store.row(free, "status", "reason") == (Status.CANCELLED, "nobody waits for it any more")
+    assert store.sql("SELECT run_id FROM {schema}.unwanted") == [(locked,)]
+    holder.rollback()
+    assert store.run(claims.cancel_children()) == 1
+    assert [store.status(run_id) for run_id in (locked, elses.run_id)] == [Status.CANCELLED, Status.READY]
+    assert store.one("SELECT count(*) FROM {schema}.unwanted") == 0
