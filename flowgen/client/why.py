@@ -133,12 +133,14 @@ def _waiting(run: RunRow, seen: Circumstances) -> tuple[str, str, bool]:
 
 
 def _pending(run: RunRow, seen: Circumstances) -> tuple[str, str, bool]:
-    asked = f" It is asked to {Request(run.request).name.lower()}." if run.request else ""
+    by = f" ({seen.reason})" if seen.reason else ""
+    asked = f"; it is asked to {Request(run.request).name.lower()}{by}" if run.request else ""
+    stands = f"{asked}, which waits for that" if asked else ""
     if seen.queue_paused:
-        return "queue_paused", f"its queue {run.queue!r} is paused; resume the queue{asked}", True
+        return "queue_paused", f"its queue {run.queue!r} is paused; resume the queue{stands}", True
     trouble = _trouble(run, seen)
     if trouble is not None:
-        return trouble[0], trouble[1] + asked, True
+        return trouble[0], trouble[1] + stands, True
     if run.recoveries >= _SUSPECT:
         return (
             "suspect",

@@ -92,6 +92,33 @@ def test_a_waiting_run_is_cancelled_within_a_second_or_two(
 
 
 @pytest.mark.bad_input("B34")
+def test_a_cancelled_run_that_no_worker_knows_any_more_stands_with_its_reason_and_cleans_up_when_one_does(
+    app: App, flowgen_client: Client, flowgen_worker: Workers
+) -> None:
+    cleaned: list[str] = []
+
+    @app.workflow
+    def sleeper() -> Flow[None]:
+        try:
+            yield Sleep(hours=1)
+        finally:
+            yield Step(cleaned.append, "cleaned").opts(name="clean")
+
+    first = flowgen_worker(app)
+    run = flowgen_client.start(sleeper)
+    eventually(lambda: run.refresh().status == "waiting")
+    first.stop()
+    flowgen_worker(App())
+    flowgen_client.cancel(run.id, "enough")
+    said = f"{run.id} (sleeper) is pending: no live worker (of 1) knows 'sleeper'; start one that imports it; "
+    said += "it is asked to cancel (enough), which waits for that"
+    eventually(lambda: str(flowgen_client.why(run.id)) == said)
+    flowgen_worker(app)
+    with pytest.raises(RunCancelled, match="enough"):
+        run.result(timeout=20)
+    assert cleaned == ["cleaned"]
+
+
 def test_a_handler_that_swallows_cancelled_is_cancelled_all_the_same(
     app: App, flowgen_client: Client, flowgen_worker: Workers
 ) -> None:

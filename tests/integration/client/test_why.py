@@ -11,7 +11,7 @@ import pytest
 import flowgen
 from flowgen.client.sync import Client
 from flowgen.core.entries import EntryKind
-from flowgen.core.states import RunStatus
+from flowgen.core.states import RunStatus, Status
 
 Checkout = flowgen.Workflow[..., Any, str]
 
@@ -42,6 +42,28 @@ def test_no_live_worker_knows_the_definition(verbs: Any, run: UUID, store: Any) 
     store.worker(["refund"])
     store.worker([])
     says(verbs, "unknown", "no live worker (of 2) knows 'checkout'", stuck=True)
+
+
+@pytest.mark.parametrize("status", [Status.READY, Status.HELD])
+def test_it_is_to_be_cancelled_and_nobody_is_there_to_do_it(
+    verbs: Any, run: UUID, store: Any, db: psycopg.Connection[Any], status: Status
+) -> None:
+    """It has begun, so its handler is to clean up: only a worker that knows it can end it."""
+    store.wait(run)
+    verbs.cancel("x", "enough")
+    db.execute("UPDATE flowgen.run SET status = %s", (status,))
+    asked = "it is asked to cancel (enough), which waits for that"
+    says(verbs, "no_worker", f": no worker is live; start one with flowgen.run(); {asked}", stuck=True)
+    store.worker(["refund"])
+    unknown = "no live worker (of 1) knows 'checkout'; start one that imports it"
+    says(verbs, "unknown", f": {unknown}; {asked}", stuck=True)
+    assert verbs.why("x").data["requested"] == "cancel"
+    store.worker(["checkout"], ["fast"])
+    says(verbs, "unserved", f"start one that does; {asked}", stuck=True)
+    store.worker(["checkout"])
+    says(verbs, "ready", "it is asked to cancel (enough)", stuck=False)
+    db.execute("INSERT INTO flowgen.queue (name, paused, changed_at) VALUES ('default', true, now())")
+    says(verbs, "queue_paused", f"its queue 'default' is paused; resume the queue; {asked}", stuck=True)
 
 
 def test_no_worker_that_knows_it_serves_the_queue(verbs: Any, run: UUID, store: Any) -> None:
