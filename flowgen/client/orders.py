@@ -62,7 +62,10 @@ def check(order: Order, run: str, status: RunStatus, history: Sequence[HistoryIt
         known = last.get(order.key)
         seen = "there is no such command" if known is None else f"its {known.kind} is {known.outcome or 'recorded'}"
         hint = f"; these can be decided about: {', '.join(failed[:8])}" if failed else ""
-        raise FlowgenError(f"{order.verb} of {order.key!r} in run {run}: it has not failed, {seen}{hint}")
+        why = f"it has not failed, {seen}"
+        if known is not None and known.outcome in _FAILURES:
+            why = f"it failed, and the handler was told; the run is {status}, and would have to fail first"
+        raise FlowgenError(f"{order.verb} of {order.key!r} in run {run}: {why}{hint}")
 
 
 def _is_open(item: HistoryItem, status: RunStatus) -> bool:

@@ -87,7 +87,7 @@ def result(
         why = yield from explained(run.run_id, run.seal)
         if why is None:
             raise run.missing
-        raise RunNotFinished(f"run {run.shown} has not ended within {timeout!r}: {why}")
+        raise RunNotFinished(f"run {run.shown} has not ended within {limit:g} s: {why}")
     if ended.status == observe.MISSING:
         raise run.missing
     return outcome(opened_end(run.seal, ended, f"the end of run {run.shown}"), run.shown, run.annotation)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -24,7 +25,9 @@ from flowgen import (
     Start,
     Step,
     StepContext,
+    StepFailed,
     Wait,
+    WaitSignal,
     call,
 )
 from flowgen.client.queries import RunQuery
@@ -202,13 +205,22 @@ def test_what_cannot_be_decided_is_refused_with_the_reason_and_leaves_no_trace(
         yield Step(yes)
         return (yield from Step(no if fails else yes))
 
+    @app.workflow
+    def goes_on() -> Flow[None]:
+        with suppress(StepFailed):
+            yield Step(no)
+        yield WaitSignal("enough")
+
     flowgen_worker(app)
+    on = flowgen_client.start(goes_on.call().opts(id="on"))
     failed = flowgen_client.start(flow.call(True).opts(id="f"))
     done = flowgen_client.start(flow.call(False).opts(id="d"))
     with pytest.raises(RunFailed):
         failed.result(timeout=20)
     assert done.result(timeout=20) == 1
+    eventually(lambda: on.refresh().status == "waiting")
     for verb, run_id, key, said in (
+        ("retry", "on", "no", "retry of 'no' in run on: it failed, and the handler was told; the run is waiting, and"),
         ("retry", "f", "yes", "retry of 'yes' in run f: it has not failed, its outcome is value; these .* about: no"),
         ("skip", "f", "yes#2", "skip of 'yes#2' in run f: it has not failed, there is no such command; these .*: no"),
         ("complete", "d", "yes", "run d is completed: only what failed can be decided about"),
