@@ -14,12 +14,12 @@ from __future__ import annotations
 import re
 from datetime import UTC, datetime, timedelta, tzinfo
 from typing import Any, Final
-from zoneinfo import ZoneInfo, available_timezones
 
 import attrs
 from croniter import croniter
 from croniter.croniter import CroniterBadDateError, CroniterError
 
+from flowgen.core.zones import zone_named
 from flowgen.errors import DefinitionError
 
 __all__ = ["CronSpec", "next_after"]
@@ -48,7 +48,6 @@ _DAYS: Final = frozenset(["sun", "mon", "tue", "wed", "thu", "fri", "sat"])
 # croniter has more words than these: H and R stand for hashed and for random times.
 _WORDS: Final = {"day of month": frozenset({"l", "w", "lw"}), "month": _MONTHS, "day of week": _DAYS | {"l"}}
 _STEP: Final = re.compile(r"/(\d*)")
-_MACHINE_ZONES: Final = frozenset({"localtime", "posixrules", "Factory"})
 _LONGEST: Final = 200
 _SECOND: Final = timedelta(seconds=1)
 # A leap year's start: 29 February is found at once.
@@ -66,7 +65,7 @@ class CronSpec:
     expression: str
     timezone: str = "UTC"
     zone: tzinfo = attrs.field(
-        init=False, eq=False, repr=False, default=attrs.Factory(lambda self: _zone(self.timezone), takes_self=True)
+        init=False, eq=False, repr=False, default=attrs.Factory(lambda self: zone_named(self.timezone), takes_self=True)
     )
     fields: str = attrs.field(
         init=False, eq=False, repr=False, default=attrs.Factory(lambda self: _checked(self.expression), takes_self=True)
@@ -119,20 +118,6 @@ def _moment(wall: datetime, zone: tzinfo) -> datetime:
         else:
             before = middle
     return behind
-
-
-def _zone(name: str) -> tzinfo:
-    if name == "UTC":
-        return UTC
-    advice = 'give an IANA name such as "Europe/Berlin" or "UTC"'
-    if not isinstance(name, str) or not name or name in _MACHINE_ZONES:
-        raise DefinitionError(f"time zone is {name!r}: {advice}")
-    try:
-        return ZoneInfo(name)
-    except (KeyError, ValueError, OSError):
-        if not available_timezones():
-            advice = "there is no time zone database on this machine; install one with: pip install tzdata"
-        raise DefinitionError(f"time zone {name[:_LONGEST]!r} is unknown here: {advice}") from None
 
 
 def _checked(expression: str) -> str:
