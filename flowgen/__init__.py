@@ -51,6 +51,7 @@ from flowgen.core.retry import Retry
 from flowgen.core.settings import Settings
 from flowgen.core.states import RunKind, RunStatus
 from flowgen.core.trace import Trace
+from flowgen.core.windows import Window
 from flowgen.errors import (
     Cancelled,
     ChildCancelled,
@@ -178,6 +179,7 @@ __all__ = [
     "WaitSignal",
     "WaitTimedOut",
     "Why",
+    "Window",
     "Winner",
     "Workflow",
     "app",

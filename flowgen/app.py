@@ -35,6 +35,7 @@ from flowgen.core.durations import Duration, as_timedelta
 from flowgen.core.forgotten import ForgottenYieldWarning, find_forgotten
 from flowgen.core.names import check_name
 from flowgen.core.retry import DEFAULT_RUN, DEFAULT_STEP, Retry
+from flowgen.core.windows import Window, as_windows
 from flowgen.errors import DefinitionError, NotRegisteredError
 
 __all__ = ["App", "app", "call", "task", "workflow"]
@@ -93,16 +94,17 @@ class App:
         priority: int = 0,
         cron: str | Cron | Iterable[str | Cron] | None = None,
         on: str | On | Iterable[str | On] | None = None,
+        window: str | Window | Iterable[str | Window] | None = None,
     ) -> Any:
         """`@task` makes a task of a plain function, sync or async, or of a generator of commands.
 
         `name` is the function's name, `queue` where its runs wait, `retry` the policy of its function (`Retry(3)`; of
         a generator's run `Retry(1)`), `timeout` start to close for each attempt, `config` what `ctx.get_config` reads,
         `priority` which run goes first (higher), `cron` when runs start by themselves, `on` which events
-        start them.
+        start them, `window` when they are worked at ("22:00-06:00").
         Raises DefinitionError.
         """
-        options = _options(queue, retry, config, priority, cron, on, DEFAULT_STEP)
+        options = _options(queue, retry, config, priority, cron, on, window, DEFAULT_STEP)
         if timeout is not None:
             options["timeout"] = as_timedelta(timeout, what="timeout", positive=True)
 
@@ -134,6 +136,7 @@ class App:
         priority: int = 0,
         cron: str | Cron | Iterable[str | Cron] | None = None,
         on: str | On | Iterable[str | On] | None = None,
+        window: str | Window | Iterable[str | Window] | None = None,
         determinism: Determinism = "warn",
         durability: Durability = "step",
     ) -> Any:
@@ -143,7 +146,7 @@ class App:
         run whose arguments differ on replay. With `durability="checkpoint"` the outcomes of steps are committed with
         the next Checkpoint, and not one by one. Raises DefinitionError.
         """
-        options = _options(queue, retry, config, priority, cron, on, DEFAULT_RUN)
+        options = _options(queue, retry, config, priority, cron, on, window, DEFAULT_RUN)
         if deadline is not None:
             options["deadline"] = as_timedelta(deadline, what="deadline", positive=True)
         if determinism not in ("warn", "strict"):
@@ -193,6 +196,7 @@ def _options(
     priority: int,
     cron: str | Cron | Iterable[str | Cron] | None,
     on: str | On | Iterable[str | On] | None,
+    window: str | Window | Iterable[str | Window] | None,
     default: Retry,
 ) -> dict[str, Any]:
     if retry is not None and not isinstance(retry, Retry):
@@ -206,6 +210,7 @@ def _options(
         "priority": check_priority(priority),
         "cron": as_crons(cron),
         "on": as_events(on),
+        "window": as_windows(window),
     }
 
 

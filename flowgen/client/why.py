@@ -58,6 +58,7 @@ def explain(run: RunRow, seen: Circumstances) -> Why:
         "recoveries": run.recoveries,
         "requested": Request(run.request).name.lower() if run.request else None,
         "reason": seen.reason,
+        "closed": seen.closed,
     }
     return Why(name, status, code, f"{name} ({run.name}) is {status}: {said}", stuck, data)
 
@@ -141,6 +142,10 @@ def _pending(run: RunRow, seen: Circumstances) -> tuple[str, str, bool]:
     trouble = _trouble(run, seen)
     if trouble is not None:
         return trouble[0], trouble[1] + stands, True
+    if seen.closed is not None:
+        when = ", ".join(seen.closed["windows"])
+        opens_at = _iso(datetime.fromisoformat(seen.closed["opens_at"]))
+        return "window_closed", f"it is outside of its window ({when}), which opens at {opens_at}{stands}", False
     if run.recoveries >= _SUSPECT:
         return (
             "suspect",

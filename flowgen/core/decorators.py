@@ -14,6 +14,7 @@ from flowgen.core.context import Context, StepContext
 from flowgen.core.definitions import Cron, Determinism, Durability, On, Task, Workflow
 from flowgen.core.durations import Duration
 from flowgen.core.retry import Retry
+from flowgen.core.windows import Window
 
 __all__ = ["TaskDecorator", "TaskEntry", "WorkflowDecorator", "WorkflowEntry"]
 
@@ -93,6 +94,7 @@ class TaskEntry(Protocol):
         priority: int = 0,
         cron: str | Cron | Iterable[str | Cron] | None = None,
         on: str | On | Iterable[str | On] | None = None,
+        window: str | Window | Iterable[str | Window] | None = None,
     ) -> TaskDecorator:
         """See `App.task`."""
 
@@ -153,6 +155,7 @@ class WorkflowEntry(Protocol):
         priority: int = 0,
         cron: str | Cron | Iterable[str | Cron] | None = None,
         on: str | On | Iterable[str | On] | None = None,
+        window: str | Window | Iterable[str | Window] | None = None,
         determinism: Determinism = "warn",
         durability: Durability = "step",
     ) -> WorkflowDecorator:

@@ -22,6 +22,7 @@ from flowgen.core.functions import ContextKind, Flavour, Function, describe
 from flowgen.core.names import check_id, check_name, check_tags
 from flowgen.core.retry import Retry
 from flowgen.core.states import RunKind
+from flowgen.core.windows import Window
 from flowgen.errors import DefinitionError
 
 __all__ = [
@@ -118,6 +119,8 @@ class DefinitionOptions:
     config: Mapping[str, Any] = attrs.field(factory=dict[str, Any])
     cron: tuple[Cron, ...] = ()
     on: tuple[On, ...] = ()
+    window: tuple[Window, ...] = ()
+    """When runs are worked at; none: at any time."""
     determinism: Determinism = "warn"
     durability: Durability = "step"
 

@@ -9,6 +9,7 @@ it, which look for themselves. The invariant: what they would find is in the loo
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 
 import attrs
@@ -37,6 +38,8 @@ class Look:
     """Entries that nobody reads any more, of earlier passes or closed segments."""
     events: bool
     """Events that nobody was told of, or waits that look for one."""
+    closed: Sequence[str] | None
+    """Definitions all of whose time windows are closed."""
     next_due_at: datetime | None
     """Of the sleepers, delayed runs and deadlines; it may be past."""
     next_tick_at: datetime | None

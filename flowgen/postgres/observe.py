@@ -178,6 +178,8 @@ class Circumstances:
     messages: int
     reason: str | None
     """Of the request, or of the pause."""
+    closed: dict[str, Any] | None
+    """`windows` and `opens_at` of the definition, when all of its windows are closed."""
 
 
 def why(run_id: UUID) -> Op[Circumstances | None]:
@@ -185,7 +187,7 @@ def why(run_id: UUID) -> Op[Circumstances | None]:
     rows = yield Statement("run_why", {"run_id": run_id})
     if not rows:
         return None
-    now, owner, live, knowing, serving, paused, children, child, entry, messages, reason = rows[0]
+    now, owner, live, knowing, serving, paused, children, child, entry, messages, reason, closed = rows[0]
     return Circumstances(
         now=now,
         owner=None if owner is None else json.loads(owner),
@@ -198,4 +200,5 @@ def why(run_id: UUID) -> Op[Circumstances | None]:
         last_entry=None if entry is None else json.loads(entry),
         messages=messages,
         reason=reason,
+        closed=None if closed is None else json.loads(closed),
     )

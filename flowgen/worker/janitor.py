@@ -1,4 +1,4 @@
-"""Everybody's housekeeping, in small batches, by every worker: dead sessions, due runs, held runs, cascades.
+"""Everybody's housekeeping, in small batches, by every worker: dead sessions, due and held runs, cascades, windows.
 
 One look says what there is to do, also for the agents that wait: the claimer and the scheduler need not ask while they
 have nothing to do. Each statement is idempotent and skips what another worker holds, so there is no leader whose loss
@@ -16,6 +16,7 @@ from flowgen.postgres import care, claims, workers
 from flowgen.worker.claimer import Claimer
 from flowgen.worker.herald import Herald
 from flowgen.worker.link import Link, backoff
+from flowgen.worker.runner import Runner
 from flowgen.worker.scheduler import Scheduler
 from flowgen.worker.sessions import SessionHolder
 
@@ -36,6 +37,7 @@ class Janitor:
         claimer: Claimer,
         scheduler: Scheduler,
         herald: Herald,
+        runner: Runner,
     ) -> None:
         self._link = link
         self._session = session
@@ -43,6 +45,7 @@ class Janitor:
         self._claimer = claimer
         self._scheduler = scheduler
         self._herald = herald
+        self._runner = runner
 
     async def serve(self) -> None:
         """Clean until cancelled."""
@@ -64,6 +67,8 @@ class Janitor:
         """One round."""
         seen = await self._link.call(care.look())
         self._session.clock.heard(seen.now)
+        if seen.closed:
+            self._runner.release(frozenset(seen.closed))
         if seen.next_tick_at is not None:
             self._scheduler.expect(seen.next_tick_at)
         if seen.events:

@@ -19,7 +19,7 @@ from flowgen.app import App
 from flowgen.core.sealing import Seal
 from flowgen.core.settings import Settings
 from flowgen.errors import DatabaseError
-from flowgen.postgres import claims, events, messages, schedules, workers
+from flowgen.postgres import claims, events, messages, schedules, windows, workers
 from flowgen.postgres.database import Op
 from flowgen.postgres.rows import Session
 from flowgen.postgres.workers import Lineage, Lost, Registered
@@ -85,11 +85,13 @@ class Registration:
         return await self._insist(messages.token_secret, TRIES)
 
     async def declare(self, now: datetime) -> None:
-        """The schedules and event triggers of this code; runs that nobody knew until now are put back."""
+        """The schedules, event triggers and time windows of this code; runs that nobody knew until now are put back."""
         changes = sealed_schedules(Seal.of(self._settings), declared(self._definitions.values(), now))
         await self._insist(lambda: schedules.declare(changes), TRIES)
         triggers = triggers_of(self._definitions.values())
         await self._insist(lambda: events.declare(self._definitions, triggers), TRIES)
+        own = {name: definition.options.window for name, definition in self._definitions.items()}
+        await self._insist(lambda: windows.declare(own), TRIES)
         await self._insist(lambda: claims.put_back(10_000), TRIES)
 
     async def _insist(self, make: Callable[[], Op[T]], tries: int | None) -> T:

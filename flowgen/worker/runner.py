@@ -356,6 +356,11 @@ class Runner:
             self._stop(run, RunAction.RELEASE)
         self.cache.drop()
 
+    def release(self, names: AbstractSet[str]) -> None:
+        """Release the runs of these definitions, each as soon as no call of it is in flight."""
+        for run in [each for each in self.live.values() if each.claimed.name in names and each.stopping is None]:
+            self._stop(run, RunAction.RELEASE)
+
     def abort_all(self, reason: str) -> None:
         """The grace is over: abort what is in flight and release everything."""
         for run in list(self.live.values()):

@@ -205,7 +205,7 @@ class Worker:
         adoption.room = self._claimer.room
         self._scheduler = Scheduler(control, holder, self._claimer.poke)
         self._herald = Herald(control, holder, self.settings, self._poke)
-        self._janitor = Janitor(control, holder, self.settings, self._claimer, self._scheduler, self._herald)
+        self._janitor = Janitor(control, holder, self.settings, self._claimer, self._scheduler, self._herald, runner)
         self._heartbeat = Heartbeat(
             self.url,
             self.schema,

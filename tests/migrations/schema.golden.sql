@@ -144,6 +144,13 @@ TABLE secret
     value bytea NOT NULL
     made_at timestamp with time zone NOT NULL
 
+TABLE time_window
+    name text NOT NULL
+    number integer NOT NULL
+    opens time without time zone NOT NULL
+    closes time without time zone NOT NULL
+    timezone text NOT NULL
+
 TABLE unwanted
     id bigint NOT NULL IDENTITY
     run_id uuid NOT NULL
@@ -190,6 +197,8 @@ CONSTRAINT schedule_origin ON schedule: CHECK ((origin = ANY (ARRAY['code'::text
 CONSTRAINT schedule_overlap ON schedule: CHECK ((overlap = ANY (ARRAY['allow'::text, 'skip'::text, 'queue'::text, 'cancel_previous'::text])))
 CONSTRAINT schedule_pkey ON schedule: PRIMARY KEY (schedule_id)
 CONSTRAINT secret_pkey ON secret: PRIMARY KEY (name)
+CONSTRAINT time_window_pkey ON time_window: PRIMARY KEY (name, number)
+CONSTRAINT time_window_zone ON time_window: CHECK ((('2000-01-01 00:00:00+00'::timestamp with time zone AT TIME ZONE timezone) IS NOT NULL))
 CONSTRAINT unwanted_pkey ON unwanted: PRIMARY KEY (id)
 CONSTRAINT waiter_pkey ON waiter: PRIMARY KEY (run_id, waiting_id, key)
 CONSTRAINT worker_excuse ON worker: CHECK ((excuse = ANY (ARRAY['left'::text, 'outage'::text, 'stall'::text])))
@@ -223,6 +232,7 @@ CREATE INDEX schedule_due ON schedule USING btree (next_at) WHERE (NOT paused)
 CREATE UNIQUE INDEX schedule_name ON schedule USING btree (target, name)
 CREATE UNIQUE INDEX schedule_pkey ON schedule USING btree (schedule_id)
 CREATE UNIQUE INDEX secret_pkey ON secret USING btree (name)
+CREATE UNIQUE INDEX time_window_pkey ON time_window USING btree (name, number)
 CREATE UNIQUE INDEX unwanted_pkey ON unwanted USING btree (id)
 CREATE UNIQUE INDEX waiter_pkey ON waiter USING btree (run_id, waiting_id, key)
 CREATE UNIQUE INDEX worker_pkey ON worker USING btree (worker_id)
@@ -244,7 +254,7 @@ FUNCTION cancel_unwanted(p_limit integer)
     v search_path=pg_catalog, pg_temp, plan_cache_mode=force_generic_plan, enable_seqscan=off, enable_hashjoin=off, enable_mergejoin=off, jit=off
 
 FUNCTION care()
-    RETURNS TABLE(at timestamp with time zone, lost boolean, ready boolean, suspect boolean, held boolean, cascades boolean, former boolean, events boolean, next_due_at timestamp with time zone, next_tick_at timestamp with time zone)
+    RETURNS TABLE(at timestamp with time zone, lost boolean, ready boolean, suspect boolean, held boolean, cascades boolean, former boolean, events boolean, closed text[], next_due_at timestamp with time zone, next_tick_at timestamp with time zone)
     s search_path=pg_catalog, pg_temp, plan_cache_mode=force_generic_plan, enable_seqscan=off, enable_hashjoin=off, enable_mergejoin=off, jit=off
 
 FUNCTION carry_out(p_effects json, p_refused uuid[])
@@ -263,7 +273,15 @@ FUNCTION clock()
     RETURNS timestamp with time zone
     s
 
+FUNCTION closed_names()
+    RETURNS text[]
+    s search_path=pg_catalog, pg_temp
+
 FUNCTION declare_triggers(p_targets text[], p_triggers json)
+    RETURNS void
+    v search_path=pg_catalog, pg_temp
+
+FUNCTION declare_windows(p_names text[], p_windows json)
     RETURNS void
     v search_path=pg_catalog, pg_temp
 
@@ -334,6 +352,10 @@ FUNCTION forget_segments(p_runs uuid[], p_closed integer[], p_base integer[], p_
 FUNCTION hold(p_limit integer)
     RETURNS integer
     v search_path=pg_catalog, pg_temp, plan_cache_mode=force_generic_plan, enable_seqscan=off, enable_hashjoin=off, enable_mergejoin=off, jit=off
+
+FUNCTION is_open(p_opens time without time zone, p_closes time without time zone, p_timezone text)
+    RETURNS boolean
+    s search_path=pg_catalog, pg_temp
 
 FUNCTION is_served(p_name text, p_queue text)
     RETURNS boolean

@@ -183,6 +183,18 @@ CREATE TABLE {schema}.queue (
     CONSTRAINT queue_pkey PRIMARY KEY (name)
 );
 
+-- When runs of a definition are worked at, by the wall clock of a zone; one that closes before it opens is overnight. A
+-- name without a row: at any time. Kept by the workers that know it.
+CREATE TABLE {schema}.time_window (
+    name text NOT NULL,
+    number integer NOT NULL,
+    opens time NOT NULL,
+    closes time NOT NULL,
+    timezone text NOT NULL,
+    CONSTRAINT time_window_pkey PRIMARY KEY (name, number),
+    CONSTRAINT time_window_zone CHECK (timestamptz '2000-01-01 00:00+00' AT TIME ZONE timezone IS NOT NULL)
+);
+
 -- Who did what to a run, a queue or a schedule, and why.
 CREATE TABLE {schema}.audit (
     id bigint GENERATED ALWAYS AS IDENTITY,

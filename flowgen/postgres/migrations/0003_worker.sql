@@ -427,7 +427,50 @@ BEGIN
 END
 $function$;
 
--- Whether a ready run of this name and queue can be claimed by anyone: a live worker knows it, and it is not paused.
+-- Whether a time window is open.
+CREATE FUNCTION {schema}.is_open(p_opens time, p_closes time, p_timezone text) RETURNS boolean
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $function$
+    SELECT CASE WHEN p_opens < p_closes THEN wall.clock >= p_opens AND wall.clock < p_closes
+        ELSE wall.clock >= p_opens OR wall.clock < p_closes END
+    FROM (SELECT ({schema}.clock() AT TIME ZONE p_timezone)::time AS clock) wall
+$function$;
+
+-- The definitions all of whose windows are closed. NULL: none.
+CREATE FUNCTION {schema}.closed_names() RETURNS text[]
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $function$
+    SELECT array_agg(c.name) FROM (
+        SELECT w.name FROM {schema}.time_window w GROUP BY w.name
+        HAVING NOT bool_or({schema}.is_open(w.opens, w.closes, w.timezone))
+    ) c
+$function$;
+
+-- Make these the windows of the definitions `p_names`; those of others stay as they are.
+CREATE FUNCTION {schema}.declare_windows(p_names text[], p_windows json) RETURNS void
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS $function$
+BEGIN
+    INSERT INTO {schema}.time_window AS o (name, number, opens, closes, timezone)
+    SELECT w.name, w.number, w.opens, w.closes, w.timezone
+    FROM json_to_recordset(p_windows) AS w(name text, number integer, opens time, closes time, timezone text)
+    ORDER BY w.name, w.number
+    ON CONFLICT (name, number) DO UPDATE SET
+        opens = excluded.opens, closes = excluded.closes, timezone = excluded.timezone
+    WHERE (o.opens, o.closes, o.timezone) <> (excluded.opens, excluded.closes, excluded.timezone);
+    DELETE FROM {schema}.time_window o
+    WHERE o.name = ANY (p_names) AND NOT EXISTS (
+        SELECT 1 FROM json_to_recordset(p_windows) AS w(name text, number integer)
+        WHERE w.name = o.name AND w.number = o.number
+    );
+END
+$function$;
+
+-- Whether a ready run of this name and queue can be claimed by anyone: a live worker knows it, it is not paused, and a
+-- window of it is open.
 CREATE FUNCTION {schema}.is_served(p_name text, p_queue text) RETURNS boolean
 LANGUAGE sql STABLE
 SET search_path = pg_catalog, pg_temp SET jit = off
@@ -437,4 +480,8 @@ AS $function$
         WHERE NOT w.dead AND w.lease_until > {schema}.clock() AND p_name = ANY (w.names)
             AND (w.queues IS NULL OR p_queue = ANY (w.queues))
     ) AND NOT EXISTS (SELECT 1 FROM {schema}.queue q WHERE q.name = p_queue AND q.paused)
+    AND (
+        SELECT coalesce(bool_or({schema}.is_open(t.opens, t.closes, t.timezone)), true)
+        FROM {schema}.time_window t WHERE t.name = p_name
+    )
 $function$;

@@ -50,7 +50,9 @@ BEGIN
     fenced := false;
     busy := false;
     at := {schema}.clock();
-    SELECT w.names, coalesce(p_queues, w.queues) AS queues INTO me FROM {schema}.worker w
+    SELECT w.names, coalesce(p_queues, w.queues) AS queues,
+        (SELECT true FROM {schema}.time_window LIMIT 1) AS windowed
+    INTO me FROM {schema}.worker w
     WHERE w.worker_id = p_session AND w.epoch = p_epoch AND NOT w.dead AND w.lease_until > {schema}.clock()
         AND w.timeline = {schema}.timeline() AND w.system_identifier = {schema}.system_identifier()
     FOR KEY SHARE;
@@ -58,6 +60,12 @@ BEGIN
         fenced := true;
         RETURN NEXT;
         RETURN;
+    END IF;
+    IF me.windowed THEN
+        me.names := ARRAY(
+            SELECT n.name FROM unnest(me.names) AS n(name)
+            WHERE n.name <> ALL (coalesce({schema}.closed_names(), '{}'))
+        );
     END IF;
     -- A suspect may kill this process: it is claimed by a session that has nothing else to lose.
     IF p_suspect AND NOT EXISTS (SELECT 1 FROM {schema}.run r WHERE r.status = 3 AND r.owner = p_session) THEN

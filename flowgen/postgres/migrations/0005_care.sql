@@ -248,7 +248,8 @@ BEGIN
 END
 $function$;
 
--- Held runs that can be claimed again are ready: a worker registered that knows them, or their queue was resumed.
+-- Held runs that can be claimed again are ready: a worker registered that knows them, their queue was
+-- resumed, or their window opened.
 CREATE FUNCTION {schema}.put_back(p_limit integer) RETURNS integer
 LANGUAGE plpgsql VOLATILE
 SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_generic_plan

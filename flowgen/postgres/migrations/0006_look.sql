@@ -3,7 +3,7 @@
 -- `lost`: a session is to be declared dead, or to be released, or what was counted for it is to be taken back.
 CREATE FUNCTION {schema}.care() RETURNS TABLE (
     at timestamptz, lost boolean, ready boolean, suspect boolean, held boolean, cascades boolean, former boolean,
-    events boolean, next_due_at timestamptz, next_tick_at timestamptz
+    events boolean, closed text[], next_due_at timestamptz, next_tick_at timestamptz
 )
 LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_generic_plan
@@ -24,6 +24,7 @@ BEGIN
     cascades := EXISTS (SELECT 1 FROM {schema}.run r WHERE r.cascade) OR EXISTS (SELECT 1 FROM {schema}.unwanted);
     events := EXISTS (SELECT 1 FROM {schema}.event e WHERE e.known_at IS NULL)
         OR EXISTS (SELECT 1 FROM {schema}.event_wait w WHERE w.fresh);
+    closed := CASE WHEN EXISTS (SELECT 1 FROM {schema}.time_window) THEN {schema}.closed_names() END;
     former := EXISTS (SELECT 1 FROM {schema}.former);
     next_due_at := (SELECT r.due_at FROM {schema}.run r WHERE r.due_at IS NOT NULL AND r.status IN (1, 4)
         ORDER BY r.due_at LIMIT 1);

@@ -22,6 +22,7 @@ NOTHING = {
     "cascades": False,
     "events": False,
     "former": False,
+    "closed": None,
     "next_due_at": None,
     "next_tick_at": None,
 }

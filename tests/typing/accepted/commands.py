@@ -66,7 +66,16 @@ def charge(order_id: str, cents: int) -> str:
     return f"ch_{order_id}_{cents}"
 
 
-@task(name="refund", queue="payments", retry=Retry(5), timeout="30s", config={"a": 1}, priority=3, cron="0 9 * * *")
+@task(
+    name="refund",
+    queue="payments",
+    retry=Retry(5),
+    timeout="30s",
+    config={"a": 1},
+    priority=3,
+    cron="0 9 * * *",
+    window="22:00-06:00",
+)
 def refund(order_id: str = "o", cents: int = 5) -> str:
     return ""
 
@@ -116,7 +125,13 @@ def checkout(order_id: str) -> Flow[str]:
     return receipt
 
 
-@workflow(name="refunds", deadline="1d", determinism="strict", cron=[Cron("@daily", args={"n": 1}), "@hourly"])
+@workflow(
+    name="refunds",
+    deadline="1d",
+    determinism="strict",
+    cron=[Cron("@daily", args={"n": 1}), "@hourly"],
+    window=[flowgen.Window("22:00", "06:00", timezone="Europe/Berlin")],
+)
 async def refunds(ctx: Context[Services], n: int = 0) -> float:
     assert_type(await Sleep(seconds=1), None)
     assert_type(await Step(charge, "o", 500), str)
