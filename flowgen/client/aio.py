@@ -187,34 +187,34 @@ class AsyncClient:
 
     # changing
 
-    async def cancel(self, run_id: RunId, reason: str | None = None) -> AsyncRun[Any]:
+    async def cancel(self, run_id: RunId, reason: str | None = None, *, by: str | None = None) -> AsyncRun[Any]:
         """Cancel a run and its live descendants, detached ones apart; cancelling a cancelled one changes nothing.
 
-        A run that has begun is cancelled by its worker, after its `finally` blocks. Raises RunNotFound, FlowgenError
-        for a run that completed or failed.
+        A run that has begun is cancelled by its worker, after its `finally` blocks. `by` is who asks, for `audit`.
+        Raises RunNotFound, FlowgenError for a run that completed or failed.
         """
-        return await self._changed(self._operations.cancel(run_id, reason))
+        return await self._changed(self._operations.cancel(run_id, reason, by))
 
-    async def pause(self, run_id: RunId, reason: str | None = None) -> AsyncRun[Any]:
+    async def pause(self, run_id: RunId, reason: str | None = None, *, by: str | None = None) -> AsyncRun[Any]:
         """Pause a run and its live descendants, detached ones apart; a running one stops at its next hang-up.
 
         Raises RunNotFound, FlowgenError for a run that has ended, is parked or is being cancelled.
         """
-        return await self._changed(self._operations.pause(run_id, reason))
+        return await self._changed(self._operations.pause(run_id, reason, by))
 
-    async def resume(self, run_id: RunId) -> AsyncRun[Any]:
+    async def resume(self, run_id: RunId, *, by: str | None = None) -> AsyncRun[Any]:
         """Resume a paused or parked run, and its paused descendants.
 
         Raises RunNotFound, FlowgenError for a run that has ended.
         """
-        return await self._changed(self._operations.resume(run_id))
+        return await self._changed(self._operations.resume(run_id, by))
 
-    async def set_deadline(self, run_id: RunId, duration: Duration) -> AsyncRun[Any]:
+    async def set_deadline(self, run_id: RunId, duration: Duration, *, by: str | None = None) -> AsyncRun[Any]:
         """Let the run fail `duration` from now unless it ends before.
 
         Raises RunNotFound, FlowgenError for a run that has ended.
         """
-        return await self._changed(self._operations.set_deadline(run_id, duration))
+        return await self._changed(self._operations.set_deadline(run_id, duration, by))
 
     async def retry(self, run_id: RunId, from_scratch: bool = False, *, by: str | None = None) -> AsyncRun[Any]:
         """A failed run goes on from what it has, or from scratch.

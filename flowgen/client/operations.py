@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any, NoReturn
 from uuid import UUID
 
@@ -175,20 +176,21 @@ class Operations:
 
     # changing
 
-    def cancel(self, run_id: RunId, reason: str | None) -> Plan[RunRow]:
+    def cancel(self, run_id: RunId, reason: str | None, by: str | None) -> Plan[RunRow]:
         """Cancel a run and its live descendants. Raises FlowgenError for one that completed or failed."""
-        reason = _text(reason, "reason")
+        reason, who = _text(reason, "reason"), _text(by, "by")
         error = json.dumps({"reason": reason}, ensure_ascii=False, separators=(",", ":"))
         payload = f'{{"status":"cancelled","error":{error}}}'
-        row = yield from self._change(run_id, lambda uuid: runs.cancel(uuid, reason, error=error, payload=payload))
+        cancelled = partial(runs.cancel, reason=reason, error=error, payload=payload, who=who)
+        row = yield from self._change(run_id, cancelled)
         if row.status in (Status.COMPLETED, Status.FAILED):
             _refuse(row, "it cannot be cancelled")
         return row
 
-    def pause(self, run_id: RunId, reason: str | None) -> Plan[RunRow]:
+    def pause(self, run_id: RunId, reason: str | None, by: str | None) -> Plan[RunRow]:
         """Pause a run and its live descendants. Raises FlowgenError for one that has ended, is parked or cancelling."""
-        reason = _text(reason, "reason")
-        row = yield from self._change(run_id, lambda uuid: runs.pause(uuid, reason))
+        reason, who = _text(reason, "reason"), _text(by, "by")
+        row = yield from self._change(run_id, lambda uuid: runs.pause(uuid, reason, who=who))
         if row.status in FINAL:
             _refuse(row, "it cannot be paused")
         if row.status == Status.PARKED:
@@ -197,13 +199,14 @@ class Operations:
             _refuse(row, "it is being cancelled, so it cannot be paused")
         return row
 
-    def resume(self, run_id: RunId) -> Plan[RunRow]:
+    def resume(self, run_id: RunId, by: str | None) -> Plan[RunRow]:
         """Resume a paused or parked run, and its paused descendants. Raises FlowgenError for one that has ended."""
+        who = _text(by, "by")
         ended = False
 
         def resumed(uuid: UUID) -> Op[RunRow | None]:
             nonlocal ended
-            row, ended = yield from runs.resume(uuid)
+            row, ended = yield from runs.resume(uuid, who=who)
             return row
 
         row = yield from self._change(run_id, resumed)
@@ -212,11 +215,11 @@ class Operations:
             _refuse(row, f"it cannot be resumed{hint}")
         return row
 
-    def set_deadline(self, run_id: RunId, duration: Duration) -> Plan[RunRow]:
+    def set_deadline(self, run_id: RunId, duration: Duration, by: str | None) -> Plan[RunRow]:
         """A new deadline, from now by the database's clock. Raises FlowgenError for a run that has ended."""
-        lasts = as_timedelta(duration, what="deadline")
+        lasts, who = as_timedelta(duration, what="deadline"), _text(by, "by")
         uuid = yield from self._resolve(run_id)
-        done = yield from ask(lambda: runs.set_deadline(uuid, lasts))
+        done = yield from ask(lambda: runs.set_deadline(uuid, lasts, who=who))
         row = yield from self._after(uuid, run_id)
         if not done:
             _refuse(row, "its deadline means nothing any more")

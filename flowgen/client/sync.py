@@ -161,34 +161,34 @@ class Client:
 
     # changing
 
-    def cancel(self, run_id: RunId, reason: str | None = None) -> Run[Any]:
+    def cancel(self, run_id: RunId, reason: str | None = None, *, by: str | None = None) -> Run[Any]:
         """Cancel a run and its live descendants, detached ones apart; cancelling a cancelled one changes nothing.
 
-        A run that has begun is cancelled by its worker, after its `finally` blocks. Raises RunNotFound, FlowgenError
-        for a run that completed or failed.
+        A run that has begun is cancelled by its worker, after its `finally` blocks. `by` is who asks, for `audit`.
+        Raises RunNotFound, FlowgenError for a run that completed or failed.
         """
-        return self._changed(self._operations.cancel(run_id, reason))
+        return self._changed(self._operations.cancel(run_id, reason, by))
 
-    def pause(self, run_id: RunId, reason: str | None = None) -> Run[Any]:
+    def pause(self, run_id: RunId, reason: str | None = None, *, by: str | None = None) -> Run[Any]:
         """Pause a run and its live descendants, detached ones apart; a running one stops at its next hang-up.
 
         Raises RunNotFound, FlowgenError for a run that has ended, is parked or is being cancelled.
         """
-        return self._changed(self._operations.pause(run_id, reason))
+        return self._changed(self._operations.pause(run_id, reason, by))
 
-    def resume(self, run_id: RunId) -> Run[Any]:
+    def resume(self, run_id: RunId, *, by: str | None = None) -> Run[Any]:
         """Resume a paused or parked run, and its paused descendants.
 
         Raises RunNotFound, FlowgenError for a run that has ended.
         """
-        return self._changed(self._operations.resume(run_id))
+        return self._changed(self._operations.resume(run_id, by))
 
-    def set_deadline(self, run_id: RunId, duration: Duration) -> Run[Any]:
+    def set_deadline(self, run_id: RunId, duration: Duration, *, by: str | None = None) -> Run[Any]:
         """Let the run fail `duration` from now unless it ends before.
 
         Raises RunNotFound, FlowgenError for a run that has ended.
         """
-        return self._changed(self._operations.set_deadline(run_id, duration))
+        return self._changed(self._operations.set_deadline(run_id, duration, by))
 
     def retry(self, run_id: RunId, from_scratch: bool = False, *, by: str | None = None) -> Run[Any]:
         """A failed run goes on from what it has, or from scratch.

@@ -123,27 +123,28 @@ def _array_text(tags: tuple[str, ...]) -> str | None:
     return "{" + ",".join('"' + tag.replace("\\", "\\\\").replace('"', '\\"') + '"' for tag in tags) + "}"
 
 
-def cancel(run_id: UUID, reason: str | None, *, error: str, payload: str) -> Op[RunRow | None]:
+def cancel(run_id: UUID, reason: str | None, *, error: str, payload: str, who: str | None = None) -> Op[RunRow | None]:
     """Cancel a run and its live descendants; the run afterwards, None when there is none.
 
-    `error` is the JSON of a run that ends here, `payload` the message to those who wait for it.
+    `error` is the JSON of a run that ends here, `payload` the message to those who wait for it. `who` is for the audit.
     """
-    yield from _cascade("run_cancel", {"run_id": run_id, "reason": reason, "error": error, "payload": payload})
+    params = {"run_id": run_id, "reason": reason, "error": error, "payload": payload, "who": who}
+    yield from _cascade("run_cancel", params)
     return (yield from get([run_id])).get(run_id)
 
 
-def pause(run_id: UUID, reason: str | None) -> Op[RunRow | None]:
+def pause(run_id: UUID, reason: str | None, *, who: str | None = None) -> Op[RunRow | None]:
     """Pause a run and its live descendants; the run afterwards, None when there is none."""
-    yield from _cascade("run_pause", {"run_id": run_id, "reason": reason})
+    yield from _cascade("run_pause", {"run_id": run_id, "reason": reason, "who": who})
     return (yield from get([run_id])).get(run_id)
 
 
-def resume(run_id: UUID) -> Op[tuple[RunRow | None, bool]]:
+def resume(run_id: UUID, *, who: str | None = None) -> Op[tuple[RunRow | None, bool]]:
     """Resume a paused or parked run and its paused descendants.
 
     The run afterwards, None when there is none, and whether it had ended before: it may have ended since, too.
     """
-    live = yield from _cascade("run_resume", {"run_id": run_id})
+    live = yield from _cascade("run_resume", {"run_id": run_id, "who": who})
     return (yield from get([run_id])).get(run_id), not live
 
 
@@ -152,12 +153,13 @@ def _cascade(statement: str, params: dict[str, Any]) -> Op[bool]:
 
     Whether the run itself was there, and had not ended.
     """
-    live = False
+    live = audited = False
     for _ in range(_CASCADE_ROUNDS):
         yield Begin()
         [(among,)] = yield Statement("run_lock", {"run_id": params["run_id"]})
-        [(found,)] = yield Statement(statement, params | {"among": arrays.uuids(among or ())})
+        [(found, told)] = yield Statement(statement, params | {"among": arrays.uuids(among or ()), "tell": not audited})
         yield Commit()
+        audited = audited or told
         live = live or params["run_id"] in (among or ())
         if not found:
             break
@@ -192,6 +194,6 @@ def accept(run_id: UUID, *, payload: str, who: str | None, reason: str | None) -
     return bool((yield Statement("run_accept", params)))
 
 
-def set_deadline(run_id: UUID, lasts: timedelta) -> Op[bool]:
+def set_deadline(run_id: UUID, lasts: timedelta, *, who: str | None = None) -> Op[bool]:
     """Set a deadline `lasts` from now by the database's clock; whether there is such a run that has not ended."""
-    return bool((yield Statement("run_deadline", {"run_id": run_id, "lasts": lasts})))
+    return bool((yield Statement("run_deadline", {"run_id": run_id, "lasts": lasts, "who": who})))

@@ -2,6 +2,7 @@
 -- and tells its parent and whoever waits for it; what has begun is asked (`request`) and, unless it runs, made ready, so
 -- that its owner throws Cancelled and ends it. Repeated by the caller until the count is 0: a child may be inserted by a
 -- flush that this snapshot does not see. The descent goes through runs that have ended: their children may live on.
+-- Who and why are kept once (`tell`), for the run that was named, with the first that is changed.
 -- Locks: none that run_lock has not taken (`among`), for the order; when somebody new is to be told, nothing is done yet.
 -- What is written is decided by the columns of the locked rows.
 -- Index: run_pkey, run_children, waiter_pkey, inbox_pkey.
@@ -69,5 +70,11 @@ WITH RECURSIVE tree AS (
     DELETE FROM {schema}.inbox i USING asked a WHERE i.run_id = a.run_id AND a.outright
 ), forgotten AS (
     DELETE FROM {schema}.waiter w USING asked a WHERE w.run_id = a.run_id AND a.outright
+), audited AS (
+    INSERT INTO {schema}.audit (at, run_id, action, who, reason)
+    SELECT {schema}.clock(), %(run_id)s::uuid, 'cancel', %(who)s::text, %(reason)s::text
+    WHERE %(tell)s::boolean AND EXISTS (SELECT FROM asked)
+    RETURNING id
 )
-SELECT (SELECT pg_catalog.count(*) FROM asked) + (SELECT pg_catalog.count(*) FROM stranger)
+SELECT (SELECT pg_catalog.count(*) FROM asked) + (SELECT pg_catalog.count(*) FROM stranger),
+    EXISTS (SELECT FROM audited)

@@ -1,6 +1,7 @@
 -- Resume a run that is paused or parked, and its paused descendants, detached ones apart. A start with a delay that is
 -- not over is delayed again. A request to pause that nobody has followed yet is taken back. Repeated by the caller until
 -- the count is 0.
+-- Who and why are kept once (`tell`), for the run that was named, with the first that is changed.
 -- Locks: none that run_lock has not taken (`among`), for the order. Index: run_pkey, run_children.
 WITH RECURSIVE tree AS (
     SELECT run_id FROM {schema}.run WHERE run_id = %(run_id)s::uuid
@@ -24,5 +25,10 @@ WITH RECURSIVE tree AS (
         reason = NULL
     FROM locked l
     WHERE r.run_id = l.run_id
+), audited AS (
+    INSERT INTO {schema}.audit (at, run_id, action, who, reason)
+    SELECT {schema}.clock(), %(run_id)s::uuid, 'resume', %(who)s::text, NULL
+    WHERE %(tell)s::boolean AND EXISTS (SELECT FROM locked)
+    RETURNING id
 )
-SELECT pg_catalog.count(*) FROM locked
+SELECT (SELECT pg_catalog.count(*) FROM locked), EXISTS (SELECT FROM audited)
