@@ -18,9 +18,12 @@ from flowgen.core.definitions import Definition
 from flowgen.core.driver import Driver
 from flowgen.core.entries import Entry, EntryKind, Message, MessageKind
 from flowgen.core.failures import failure_from, failure_from_json, failure_to_json
+from flowgen.core.functions import Flavour
 from flowgen.core.history import set_aside_value
+from flowgen.core.mistakes import no_output
 from flowgen.core.retry import next_wait
 from flowgen.core.semantics.steps import is_permanent
+from flowgen.core.trees import ATOMS
 from flowgen.errors import CodecError, Failure, OutcomeError, StepFailed
 
 __all__ = [
@@ -51,6 +54,10 @@ def finished(ending: Ending, end: Ended) -> Finish:
     if ending.driver.cancelled:
         return Cancelled(ending.driver.cancel_reason)
     if end.error is None:
+        if type(end.value) not in ATOMS:
+            mistake = no_output(end.value, awaits=definition.function.flavour is Flavour.ASYNC)
+            if mistake is not None:
+                return Failed(failure_from(mistake))
         try:
             output = codec.encode(end.value, definition.function.result_type, what="the result")
             if codec.check_size(output, what="the result", limit=ending.facts.max_payload):

@@ -10,7 +10,7 @@ from flowgen.core.definitions import Call, Definition
 from flowgen.core.frames import close_flow
 from flowgen.errors import DefinitionError
 
-__all__ = ["explained", "no_command", "no_flow", "no_result", "of_function"]
+__all__ = ["explained", "no_command", "no_flow", "no_output", "no_result", "of_function"]
 
 
 def no_command(yielded: object, where: str) -> DefinitionError:
@@ -46,14 +46,33 @@ def explained(error: BaseException) -> BaseException:
 def no_result(value: object, where: str) -> DefinitionError | None:
     """The error for a command or a flow that a function returned: nobody carries it out. None for any other value."""
     if isinstance(value, Command):
-        what, cure = f"the command {_shown(value)}", "yield it in the handler, or make a generator of the function"
-    elif is_flow(value):
-        name = getattr(value, "__name__", "flow")
-        what, cure = f"the flow {name}", f'run it inline, "yield from {name}(...)", in the handler'
-        close_flow(value)
-    else:
+        return _returned(value, where, "yield it in the handler, or make a generator of the function")
+    if is_flow(value):
+        return _returned(value, where, f'run it inline, "yield from {_called(value)}", in the handler')
+    return None
+
+
+def no_output(value: object, *, awaits: bool) -> DefinitionError | None:
+    """As `no_result`, of what a handler returned: in a coroutine (`awaits`) or in a generator."""
+    if not isinstance(value, Command) and not is_flow(value):
         return None
+    inside = _called(value)
+    if awaits and inspect.isgenerator(value):
+        inside = f"Scope({value.__name__!r}, {inside})"
+    return _returned(value, "the result", f"`return {f'await {inside}' if awaits else f'(yield from {inside})'}`")
+
+
+def _returned(value: object, where: str, cure: str) -> DefinitionError:
+    what = f"the command {_shown(value)}"
+    if is_flow(value):
+        what = f"the flow {getattr(value, '__name__', 'flow')}"
+        close_flow(value)
     return DefinitionError(f"{where} is {what}, and only what a handler yields is carried out: {cure}")
+
+
+def _called(value: object) -> str:
+    name = type(value).__name__ if isinstance(value, Command) else getattr(value, "__name__", "flow")
+    return f"{name}(...)"
 
 
 def of_function(error: BaseException) -> BaseException:

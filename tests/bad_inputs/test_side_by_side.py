@@ -301,6 +301,28 @@ def function_that_returns_a_flow() -> Flow[Any]:
     yield Step(gives(helper))
 
 
+@fails(
+    r"^DefinitionError: the result is the command Step\(ok\) of type Step, .* `return \(yield from Step\(\.\.\.\)\)`"
+)
+def returns_a_command() -> Flow[Any]:
+    yield Step(ok)
+    return Step(ok)
+
+
+@fails(
+    r"^DefinitionError: the result is the command Sleep\(seconds=1\) of type Sleep, .* `return await Sleep\(\.\.\.\)`"
+)
+async def returns_a_command_in_a_coroutine() -> Any:
+    await Step(ok)
+    return Sleep(1)
+
+
+@fails(r"^DefinitionError: the result is the flow helper, .* `return \(yield from helper\(\.\.\.\)\)`")
+def returns_a_flow() -> Flow[Any]:
+    yield Step(ok)
+    return helper()
+
+
 @fails(r"nested failed after 1 attempt: DefinitionError: Step\(ok\) was awaited in the function of a step")
 def function_that_awaits_a_command() -> Flow[Any]:
     async def nested() -> Any:
