@@ -117,6 +117,12 @@ def _doing(seen: Circumstances) -> str:
 
 
 def _waiting(run: RunRow, seen: Circumstances) -> tuple[str, str, bool]:
+    code, said, stuck = _awaited(run, seen)
+    cleans = "it was cancelled, and its clean-up waits " if run.request == Request.CANCEL else ""
+    return code, cleans + said, stuck
+
+
+def _awaited(run: RunRow, seen: Circumstances) -> tuple[str, str, bool]:
     timer = run.due_at if run.due_at is not None and run.due_at != run.deadline else None
     until = f"a timer until {_iso(timer)}" if timer is not None else ""
     stuck = _no_taker(seen)

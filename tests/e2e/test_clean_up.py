@@ -63,6 +63,28 @@ def test_a_cancelled_run_that_waits_in_its_clean_up_is_left_alone(
     assert claims == (3,) or evicting()  # begun, cancelled, woken by its timer
 
 
+def test_a_clean_up_that_waits_long_says_what_it_is_and_ends_at_a_deadline(
+    app: App, flowgen_client: Client, flowgen_worker: Workers
+) -> None:
+    @app.workflow
+    def careful() -> Flow[None]:
+        try:
+            yield Sleep(3600)
+        finally:
+            yield Sleep(7200)
+
+    flowgen_worker(app)
+    run = flowgen_client.start(careful)
+    eventually(lambda: run.refresh().status == "waiting")
+    flowgen_client.cancel(run.id)
+    eventually(lambda: len(flowgen_client.history(run.id)) == 3)
+    said = eventually(lambda: (why := flowgen_client.why(run.id)).code == "timer" and why.sentence)
+    assert "is waiting: it was cancelled, and its clean-up waits for a timer until" in said
+    flowgen_client.set_deadline(run.id, "100ms")
+    with pytest.raises(RunCancelled):
+        run.result(timeout=10)
+
+
 def test_the_signal_of_a_clean_up_step_is_not_that_of_the_cancelled_one(
     app: App, flowgen_client: Client, flowgen_worker: Workers
 ) -> None:
