@@ -330,11 +330,12 @@ def _said(error: Exception) -> str:
 def put_back(run: LiveRun, part: Part) -> None:
     """Give a part that was not committed back to its run, before what came since."""
     run.sending = run.leaving = False
-    run.next_index -= len(part.entries)
-    for entry in part.entries:
+    entries = sorted([*part.closed, *part.entries], key=lambda entry: entry.index) if part.closed else part.entries
+    run.next_index -= len(entries)
+    for entry in entries:
         entry.index = -1
-    run.entries[:0] = part.entries
-    run.told += part.told
+    run.entries[:0] = entries
+    run.told += len(part.closed) + part.told
     run.children[:0] = part.children
     run.schedules[:0] = part.schedules
     run.consumed[:0] = part.consumed

@@ -45,6 +45,8 @@ class Part:
     update: RunUpdate | None = None
     told: int = 0
     """How many of the entries, from the first, the handler was told of already."""
+    closed: Sequence[Entry] = ()
+    """What it was told of too, and the part's own checkpoint closes: nobody would read it, so it is not stored."""
     sealed: Part | None = None
     """The same as it is stored, when there is a codec."""
 
@@ -155,6 +157,7 @@ class LiveRun:
             update = attrs.evolve(update, base=self.next_index if last is None else last.index)
         if self.said is not None:
             update = saying.take(self, update)
+        past: Sequence[Entry] = ()
         beside = self.children or self.schedules or self.consumed or self.effects
         if update is None and self.prologue is None and not beside:
             self.entries = []
@@ -165,7 +168,10 @@ class LiveRun:
                 update = RunUpdate(run_id=self.run_id, claim=self.claimed.claim, action=RunAction.CHECKPOINT)
             closed = max(self.execution.base, self.prologue, self.claimed.floor)
             update = attrs.evolve(update, base=base, prologue=self.prologue, closed=closed)
-        part = Part(self, entries, self.children, self.schedules, self.consumed, self.effects, update, told)
+            past = [entry for entry in entries[:told] if entry.index >= closed and not entry.named]
+            kept = [entry for entry in entries[:told] if entry.index < closed or entry.named]
+            entries, told = [*kept, *entries[told:]], len(kept)
+        part = Part(self, entries, self.children, self.schedules, self.consumed, self.effects, update, told, past)
         self.entries, self.children, self.schedules, self.consumed, self.effects = [], [], [], [], []
         self.update = self.prologue = None
         self.leaving = update is not None and update.action not in STAYS

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from flowgen import App, Flow, Gather, Invoke, Retry, Settings, Sleep, Step, Transaction
+from flowgen import App, Checkpoint, Context, Flow, Gather, Invoke, Retry, Settings, Sleep, Step, Transaction
 from flowgen.client.sync import Client
 from flowgen.errors import DatabaseError
 from flowgen.postgres import embedded
@@ -112,6 +112,28 @@ def test_a_flush_that_was_not_answered_is_read_back(
     assert flowgen_client.start(two).result(timeout=10) == [1, 2]
     assert calls == [1, 2]
     assert len(wire.swallowed) >= 2
+
+
+@pytest.mark.parametrize("durability", ["step", "checkpoint"])
+def test_a_checkpoint_whose_commit_was_not_answered_lets_its_loop_go_on(
+    app: App, flowgen_client: Client, flowgen_worker: Workers, wire: Wire, durability: Any
+) -> None:
+    """What it closes is gone from the store when its commit is read back."""
+    calls: list[int] = []
+
+    @app.workflow(durability=durability)
+    def loop(ctx: Context) -> Flow[int]:
+        for n in range(ctx.checkpoint_cursor or 0, 3):
+            yield Step(calls.append, n)
+            yield Step(calls.append, 10 + n)
+            wire.swallow.add("flush flush")
+            yield Checkpoint(n + 1)
+        return len(calls)
+
+    flowgen_worker(app, lease=60)
+    assert flowgen_client.start(loop).result(timeout=20) == 6
+    assert calls == [0, 10, 1, 11, 2, 12]
+    assert len(wire.swallowed) >= 3
 
 
 def test_children_whose_adoption_was_not_answered_go_on(
