@@ -19,6 +19,7 @@ from flowgen.core.entries import Entry
 from flowgen.errors import Failure
 
 __all__ = [
+    "UNWANTED",
     "Cancelled",
     "ChildStart",
     "Completed",
@@ -43,6 +44,9 @@ __all__ = [
 ]
 
 T = TypeVar("T")
+
+UNWANTED = "nobody waits for it any more"
+"""Why a child in `Decision.cancel_children` is cancelled."""
 
 
 @attrs.define
@@ -226,6 +230,7 @@ class Decision:
     aborts: Sequence[str] = ()
     """Keys of calls in flight that nobody wants any more."""
     cancel_children: Sequence[UUID] = ()
+    """Nobody waits for them any more: they are cancelled for the reason `UNWANTED`."""
     hang_up: Waits | None = None
     finish: Finish | None = None
     warnings: Sequence[str] = ()

@@ -11,6 +11,7 @@ import asyncio
 from collections.abc import Callable, Sequence
 from uuid import UUID
 
+from flowgen.core.decision import UNWANTED
 from flowgen.errors import DatabaseError
 from flowgen.postgres import claims
 from flowgen.worker.link import Link, backoff
@@ -18,7 +19,6 @@ from flowgen.worker.sessions import SessionHolder
 
 __all__ = ["Canceller"]
 
-_WHY = "nobody waits for it any more"
 _SOON = 0.005
 """Seconds before it asks again for what a flush may have locked."""
 _LOCKED = 3
@@ -60,7 +60,7 @@ class Canceller:
         failures = asked = 0
         while True:
             try:
-                left = await self._link.call(claims.cancel_runs(children, _WHY, parent=parent))
+                left = await self._link.call(claims.cancel_runs(children, UNWANTED, parent=parent))
             except DatabaseError as error:
                 if not error.transient:
                     raise

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import threading
+from typing import Any
 
 import psycopg
 
 from flowgen import (
     App,
+    ChildCancelled,
     ChildFailed,
     ChildTimedOut,
     Flow,
@@ -23,6 +25,7 @@ from flowgen import (
     WaitSignal,
 )
 from flowgen.client.sync import Client
+from flowgen.core.decision import UNWANTED
 from flowgen.testing.workers import Workers
 from tests.waiting import eventually
 
@@ -85,3 +88,30 @@ def test_a_child_that_nobody_wants_is_cancelled_although_its_row_was_locked_unti
     assert alive.input == {"of": "started"}
     flowgen_client.signal(waits.id, "end", "done")
     assert waits.result(timeout=20) == "done"
+
+
+def test_a_timed_out_child_is_thrown_as_that_by_whoever_takes_over_from_an_owner_that_had_cancelled_it(
+    app: App, flowgen_client: Client, flowgen_worker: Workers, db: psycopg.Connection[Any]
+) -> None:
+    """The owner was lost after the cancellation of the child, and before the commit that says that it timed out."""
+
+    @app.workflow
+    def child() -> Flow[None]:
+        yield Sleep(hours=1)
+
+    @app.workflow
+    def parent() -> Flow[str]:
+        try:
+            yield Invoke("child").opts(timeout=0.6, queue="others")
+        except (ChildCancelled, ChildTimedOut) as error:
+            return type(error).__name__
+        return "no"
+
+    first = flowgen_worker(app, queues=["default"])
+    run = flowgen_client.start(parent)
+    eventually(lambda: flowgen_client.count(RunQuery(name="child")) == 1)
+    first.stop()
+    eventually(lambda: db.execute("SELECT FROM flowgen.entry WHERE due_at < flowgen.clock()").rowcount)
+    db.execute("SELECT flowgen.cancel_some(array_agg(run_id), %s) FROM flowgen.run WHERE name = 'child'", (UNWANTED,))
+    flowgen_worker(app, queues=["default"])
+    assert run.result(timeout=20) == "ChildTimedOut"

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import json
+from datetime import datetime
 from typing import Any, Final
 from uuid import UUID
 
 from flowgen.core import codec
 from flowgen.core.branches import Ended, Leaf
 from flowgen.core.commands import Invoke, RunRef, Start, Token, Wait
-from flowgen.core.decision import ChildStart, more
+from flowgen.core.decision import UNWANTED, ChildStart, more
 from flowgen.core.definitions import Definition
-from flowgen.core.entries import Entry, EntryKind, OutcomeKind
+from flowgen.core.entries import Entry, EntryKind, Message, OutcomeKind
 from flowgen.core.facts import RunFacts
 from flowgen.core.failures import failure_from_json, failure_to_json
 from flowgen.core.ids import uuid7, uuid_of_id
@@ -129,18 +130,28 @@ def _ask_for_end(leaf: Leaf, message_key: str, child: str, on_timeout: str, aski
         if run_id is None or run_id == child:
             message = each
             break
-    if message is not None:
-        if isinstance(leaf.command, Invoke):
-            asking.mail.drop(message)
-            asking.decision.consumed = more(asking.decision.consumed, message.id)
+    given_up = message is not None and due_at is not None and _given_up(message, due_at)
+    if message is not None and isinstance(leaf.command, Invoke):
+        asking.mail.drop(message)
+        asking.decision.consumed = more(asking.decision.consumed, message.id)
+    if message is not None and not given_up:
         # What Wait was told stays in the inbox, for a second Wait and for a retry, until the run ends.
         asking.record(leaf, outcome(leaf, status, value))
-    elif due_at is not None and due_at <= asking.now:
+    elif given_up or (due_at is not None and due_at <= asking.now):
         if on_timeout == "cancel":
             asking.decision.cancel_children = more(asking.decision.cancel_children, UUID(child))
         asking.record(leaf, outcome(leaf, OutcomeKind.TIMEOUT, None))
     else:
         asking.wait(leaf, due_at, message_key)
+
+
+def _given_up(message: Message, due_at: datetime) -> bool:
+    """Whether an earlier owner had cancelled the child as timed out, and was lost before it recorded that."""
+    if message.created_at is None or message.created_at < due_at:
+        return False
+    status, value, _ = _told(message.payload)
+    error = json.loads(value) if status is OutcomeKind.CANCELLATION else None
+    return isinstance(error, dict) and error.get("reason") == UNWANTED
 
 
 _COMPLETED = '{"status":"completed","output":'

@@ -8,6 +8,7 @@ from uuid import UUID
 
 import pytest
 
+from flowgen.core.decision import UNWANTED
 from flowgen.core.entries import Entry, EntryKind
 from flowgen.core.states import Status
 from flowgen.errors import DatabaseError
@@ -356,7 +357,7 @@ def test_a_child_that_a_commit_notes_as_unwanted_is_cancelled_as_soon_as_its_row
     assert store.status(parent.run_id) == Status.COMPLETED
     store.sql("SELECT FROM {schema}.run WHERE run_id = %s FOR UPDATE", locked, conn=holder)
     assert store.run(claims.cancel_children()) == 1
-    assert store.row(free, "status", "reason") == (Status.CANCELLED, "nobody waits for it any more")
+    assert store.row(free, "status", "reason") == (Status.CANCELLED, UNWANTED)
     assert store.sql("SELECT run_id FROM {schema}.unwanted") == [(locked,)]
     holder.rollback()
     assert store.run(claims.cancel_children()) == 1

@@ -10,7 +10,7 @@ import attrs
 import pytest
 
 from flowgen.core.commands import Flow, Gather, Invoke, Step
-from flowgen.core.decision import Failed, Raised, Returned
+from flowgen.core.decision import UNWANTED, Failed, Raised, Returned
 from flowgen.core.entries import EntryKind
 from flowgen.core.ids import uuid_of_id
 from flowgen.errors import ChildCancelled, ChildFailed, ChildTimedOut, CodecError, PermanentError, StepFailed
@@ -101,6 +101,24 @@ def test_a_timed_out_child_is_cancelled() -> None:
     assert decision.cancel_children == [run_id]
     bench.move_to(bench.now + timedelta(seconds=60))
     assert result(bench)[:2] == ["ChildTimedOut", "Child run timed out: sub"]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "reason", "seen"),
+    [
+        (60, UNWANTED, "ChildTimedOut"),
+        (60, "enough", "ChildCancelled"),
+        (59, UNWANTED, "ChildCancelled"),
+    ],
+)
+def test_a_child_that_was_given_up_is_timed_out_though_its_cancellation_was_known_before_that_was_recorded(
+    seconds: int, reason: str, seen: str
+) -> None:
+    """As by an owner that cancelled the child and was lost before its commit."""
+    bench = begun(parent)
+    bench.now += timedelta(seconds=seconds)
+    ends(bench, status="cancelled", error={"reason": reason})
+    assert result(bench)[0] == seen
 
 
 def test_an_abandoned_one_goes_on() -> None:
