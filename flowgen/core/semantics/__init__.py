@@ -142,7 +142,8 @@ def prepare(
         case _:
             raise DefinitionError(f"{command!r} is a command of your own: flowgen knows what its own commands mean")
     if text is not None:
-        codec.check_size(text, what=f"what {command.kind} {command.target} stores", limit=facts.max_payload)
+        what = f"what {command.kind} {command.target}".rstrip()
+        codec.check_size(text, what=f"{what} stores", limit=facts.max_payload)
     return text
 
 

@@ -10,7 +10,7 @@ from flowgen.core.branches import Leaf, remembered
 from flowgen.core.commands import Checkpoint
 from flowgen.core.entries import Entry, EntryKind, OutcomeKind
 from flowgen.core.semantics.asking import Asking, outcome
-from flowgen.errors import DefinitionError
+from flowgen.errors import CodecError, DefinitionError
 
 __all__ = ["IDIOM", "ask", "prepare"]
 
@@ -54,7 +54,12 @@ def prepare(
         saved.append(remembered(heard or {}))
     if lost:
         saved.append(sorted(lost))
-    return codec.encode(saved, what="the checkpoint")
+    try:
+        return codec.encode(saved)
+    except CodecError:
+        for name in ("cursor", "accumulated_results"):  # the error that names what the author gave
+            codec.encode(getattr(command, name), what=f"the {name} of the checkpoint")
+        raise
 
 
 def ask(leaf: Leaf, command: Checkpoint, asking: Asking) -> None:

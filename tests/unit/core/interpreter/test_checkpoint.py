@@ -156,15 +156,22 @@ def test_with_data_in_a_branch_is_refused() -> None:
     assert "inside a branch or scope" in result(begun(handler))
 
 
-def test_data_that_cannot_be_stored_is_refused_at_the_yield() -> None:
+@pytest.mark.parametrize(
+    ("data", "said"),
+    [
+        ({"cursor": {"at": object()}}, "the cursor of the checkpoint cannot be stored at $.at:"),
+        ({"accumulated_results": [object()]}, "the accumulated_results of the checkpoint cannot be stored at $[0]:"),
+    ],
+)
+def test_data_that_cannot_be_stored_is_refused_at_the_yield(data: dict[str, Any], said: str) -> None:
     def handler(ctx: Context[Any]) -> Flow[Any]:
         ctx.has_checkpoint()
         try:
-            yield Checkpoint(object())
+            yield Checkpoint(**data)
         except ValueError as error:
             return str(error)
 
-    assert "the checkpoint cannot be stored" in result(begun(handler))
+    assert said in result(begun(handler))
 
 
 def test_reading_in_a_branch_does_not_end_the_prologue() -> None:
