@@ -21,6 +21,7 @@ from flowgen.errors import Divergence
 __all__ = ["Recorded"]
 
 NOTHING: Final[frozenset[str]] = frozenset()
+_LOOP: Final = ". What has a name is kept over every Checkpoint: in a loop give no name, or each round its own"
 
 
 class Recorded:
@@ -107,6 +108,7 @@ class Recorded:
         self._warnings.append(
             f"{leaf.key} was recorded with other arguments than {self._facts.shown(leaf.command)} has now, at "
             f'{location(leaf.branch.author)}; the recorded outcome is used (determinism="strict" would park the run)'
+            + (_LOOP if self.kept.get(leaf.key) is entry else "")
         )
 
     def check_kind(self, leaf: Leaf, entry: Entry) -> None:

@@ -495,6 +495,21 @@ def test_other_arguments_are_a_warning() -> None:
         assert replay(dearer, trace) == "ch_1"
 
 
+def test_a_name_in_a_loop_with_checkpoints_is_warned_of_by_what_to_do() -> None:
+    @App().workflow
+    def loop(ctx: Context) -> Flow[list[Any]]:
+        found: list[Any] = ctx.accumulated_results or []
+        for n in range(ctx.checkpoint_cursor or 0, 2):
+            found = [*found, (yield Step(charge, f"o-{n}", 500).opts(name="page"))]
+            yield Checkpoint(n + 1, n + 1, found)
+        return found
+
+    with pytest.warns(
+        UserWarning, match=r"page was recorded with other .*: in a loop give no name, or each round its own"
+    ):
+        assert drive(loop.call(), outcomes={"page": "first"}).result == ["first", "first"]
+
+
 def test_an_unfinished_trace_gives_none() -> None:
     with drive.manual(checkout.call("o-1")) as d:
         d.send("ch")
