@@ -128,7 +128,7 @@ def classify(retry: Retry, error: BaseException) -> Verdict:
     if isinstance(error, PermanentError | CodecError | DefinitionError):
         return Verdict(retry=False)
     if isinstance(error, RetryableError):
-        return Verdict(retry=True, retry_after=_bounded(error.retry_after))
+        return Verdict(retry=True, retry_after=_asked(error))
     if _matches(retry.give_up_on, error):
         return Verdict(retry=False)
     return Verdict(retry=not retry.retry_on or _matches(retry.retry_on, error))
@@ -166,8 +166,17 @@ def next_wait(retry: Retry, error: BaseException, attempt: int, seed: str) -> ti
     return verdict.retry_after if verdict.retry_after is not None else delay(retry, attempt, seed)
 
 
-def _bounded(wait: timedelta | None) -> timedelta | None:
-    return None if wait is None else min(max(wait, _ZERO), MAX_DURATION)
+def _asked(error: RetryableError) -> timedelta | None:
+    """The wait that an error asks for, within bounds; None when a class of the author's has none that can be read."""
+    wait: object = error.retry_after
+    try:
+        if isinstance(wait, int | float):
+            wait = timedelta(seconds=wait)
+        elif isinstance(wait, str):
+            wait = as_timedelta(wait)
+    except (ValueError, OverflowError, DefinitionError):
+        return None
+    return min(max(wait, _ZERO), MAX_DURATION) if isinstance(wait, timedelta) else None
 
 
 def _matches(filters: tuple[ErrorFilter, ...], error: BaseException) -> bool:

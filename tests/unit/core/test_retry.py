@@ -124,6 +124,26 @@ def test_a_wait_that_an_error_asks_for_stays_within_bounds() -> None:
     assert classify(Retry(), RetryableError(retry_after=timedelta.max)).retry_after == MAX_DURATION
 
 
+def test_a_wait_is_asked_for_as_any_duration_and_what_is_none_is_refused_where_it_is_raised() -> None:
+    assert classify(Retry(), RetryableError(retry_after="1m30s")).retry_after == timedelta(seconds=90)
+    with pytest.raises(DefinitionError, match="retry_after is 'soon', which is not understood"):
+        RetryableError(retry_after="soon")
+    with pytest.raises(DefinitionError, match="retry_after is .* of type object"):
+        RetryableError(retry_after=object())  # type: ignore[arg-type]
+
+
+def test_a_retryable_error_of_the_authors_own_may_have_any_constructor_and_wait() -> None:
+    class Limited(RetryableError):
+        def __init__(self, wait: Any = None) -> None:
+            if wait is not None:
+                self.retry_after = wait
+
+    asked = {None: None, 2: 2, "3s": 3, "soon": None, float("nan"): None, 1e300: None, b"x": None}
+    for wait, seconds in asked.items():
+        after = None if seconds is None else timedelta(seconds=seconds)
+        assert classify(Retry(), Limited(wait)) == Verdict(retry=True, retry_after=after)
+
+
 def test_give_up_on_goes_before_retry_on() -> None:
     retry = Retry(retry_on=(OSError,), give_up_on=[TimeoutError])
     assert classify(retry, OSError()).retry
