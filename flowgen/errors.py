@@ -194,23 +194,16 @@ class PermanentError(FlowgenError):
 
 
 class RetryableError(FlowgenError):
-    """Raised by a function to say: try again, after `retry_after` (a duration) when it is given.
+    """Raised by a function to say: try again, after `retry_after` (a duration) when it is given; negative is no wait.
 
-    Raises DefinitionError for a `retry_after` that is none; what is negative is no wait.
+    One that is no duration fails the step for good, with a DefinitionError that says so.
     """
 
-    retry_after: timedelta | None = None
+    retry_after: timedelta | float | str | None = None
 
     def __init__(self, *args: object, retry_after: timedelta | float | str | None = None) -> None:
         super().__init__(*args)
-        if isinstance(retry_after, int | float):
-            self.retry_after = timedelta(seconds=retry_after)
-        elif retry_after is None or isinstance(retry_after, timedelta):
-            self.retry_after = retry_after
-        else:
-            from flowgen.core.durations import as_timedelta  # which raises errors of this room
-
-            self.retry_after = as_timedelta(retry_after, what="retry_after")
+        self.retry_after = retry_after
 
 
 class Cancelled(BaseException):

@@ -8,7 +8,8 @@ from flowgen.core.branches import is_flow
 from flowgen.core.commands import Command
 from flowgen.core.definitions import Call, Definition
 from flowgen.core.frames import close_flow
-from flowgen.errors import DefinitionError
+from flowgen.core.retry import asked_wait
+from flowgen.errors import DefinitionError, RetryableError
 
 __all__ = ["explained", "no_command", "no_flow", "no_output", "no_result", "of_function"]
 
@@ -76,7 +77,13 @@ def _called(value: object) -> str:
 
 
 def of_function(error: BaseException) -> BaseException:
-    """The error of a function; one that awaits a command is told where commands belong."""
+    """The error of a function; one that awaits a command, or asks for a wait that is none, is told of it."""
+    if isinstance(error, RetryableError):
+        try:
+            asked_wait(error)
+        except DefinitionError as mistake:
+            mistake.__cause__ = error
+            return mistake
     if isinstance(error, RuntimeError) and str(error).startswith(_AWAITED):
         told = DefinitionError(
             f"{str(error)[len(_AWAITED) :]} was awaited in the function of a step, and only what a handler yields is "

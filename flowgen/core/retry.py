@@ -18,7 +18,17 @@ import attrs
 from flowgen.core.durations import MAX_DURATION, Duration, as_timedelta
 from flowgen.errors import CodecError, DefinitionError, PermanentError, RetryableError
 
-__all__ = ["DEFAULT_RUN", "DEFAULT_STEP", "ErrorFilter", "Retry", "Verdict", "classify", "delay", "next_wait"]
+__all__ = [
+    "DEFAULT_RUN",
+    "DEFAULT_STEP",
+    "ErrorFilter",
+    "Retry",
+    "Verdict",
+    "asked_wait",
+    "classify",
+    "delay",
+    "next_wait",
+]
 
 ErrorFilter: TypeAlias = type[BaseException] | str
 """An exception class (its subclasses too), or the name of one: "TimeoutError" or "httpx.TimeoutException"."""
@@ -128,7 +138,10 @@ def classify(retry: Retry, error: BaseException) -> Verdict:
     if isinstance(error, PermanentError | CodecError | DefinitionError):
         return Verdict(retry=False)
     if isinstance(error, RetryableError):
-        return Verdict(retry=True, retry_after=_asked(error))
+        try:
+            return Verdict(retry=True, retry_after=asked_wait(error))
+        except DefinitionError:
+            return Verdict(retry=False)
     if _matches(retry.give_up_on, error):
         return Verdict(retry=False)
     return Verdict(retry=not retry.retry_on or _matches(retry.retry_on, error))
@@ -166,17 +179,16 @@ def next_wait(retry: Retry, error: BaseException, attempt: int, seed: str) -> ti
     return verdict.retry_after if verdict.retry_after is not None else delay(retry, attempt, seed)
 
 
-def _asked(error: RetryableError) -> timedelta | None:
-    """The wait that an error asks for, within bounds; None when a class of the author's has none that can be read."""
+def asked_wait(error: RetryableError) -> timedelta | None:
+    """The wait that an error asks for, within bounds. Raises DefinitionError for what is no duration."""
     wait: object = error.retry_after
-    try:
-        if isinstance(wait, int | float):
-            wait = timedelta(seconds=wait)
-        elif isinstance(wait, str):
-            wait = as_timedelta(wait)
-    except (ValueError, OverflowError, DefinitionError):
+    if wait is None:
         return None
-    return min(max(wait, _ZERO), MAX_DURATION) if isinstance(wait, timedelta) else None
+    if isinstance(wait, int | float) and wait < 0:
+        return _ZERO
+    if not isinstance(wait, timedelta):
+        wait = as_timedelta(wait, what=f"retry_after of {type(error).__name__}")  # type: ignore[arg-type]  # it refuses
+    return min(max(wait, _ZERO), MAX_DURATION)
 
 
 def _matches(filters: tuple[ErrorFilter, ...], error: BaseException) -> bool:
