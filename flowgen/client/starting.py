@@ -1,7 +1,8 @@
 """From calls to runs: what a start sends, and what it makes of runs that exist already.
 
 The invariant: a UUID is made (or derived from the author's id) before anything is sent, so a start whose answer was
-lost can be sent again; an id that exists attaches only to the same definition with an equal input.
+lost can be sent again; an id that exists attaches only to the same definition with an equal input. The input of a run
+that went on as new is, for this, that of its first pass.
 """
 
 from __future__ import annotations
@@ -136,18 +137,21 @@ def _start(
             created.discard(row.run_id)
             result.append((partial(_new, row, started.now), False))
         else:
-            existing = opened_row(seal, started.existing[row.run_id])
-            _check_same(existing, row)
-            result.append((existing, True))
+            found = started.existing[row.run_id]
+            _check_same(found, row, seal)
+            result.append((opened_row(seal, found), True))
     if atomic:
         yield Commit()
     return Begun(result, started.idle and not all(existed for _, existed in result))
 
 
-def _check_same(existing: RunRow, row: NewRun) -> None:
-    if existing.name != row.name or not _equal(existing.input, row.input):
+def _check_same(existing: RunRow, row: NewRun, seal: Seal | None) -> None:
+    given = existing.input if existing.first_input is None else existing.first_input
+    given = given if seal is None else seal.readable(given) or given
+    if existing.name != row.name or not _equal(given, row.input):
+        of_pass = "" if existing.first_input is None else " of its first pass"
         raise RunExists(
-            f"the run {row.id!r} exists: it is {_shown(existing.name, existing.input)}, and "
+            f"the run {row.id!r} exists: it is {_shown(existing.name, given)}{of_pass}, and "
             f"{_shown(row.name, row.input)} was to be started. Give the new run another id, or start the same call"
         )
 

@@ -37,6 +37,8 @@ class Attached:
     input: str | None
     due: Mapping[tuple[UUID, int], datetime]
     """`due_at` of each entry that had a delay."""
+    went_on: bool = False
+    """As new: `input` is that of its first pass."""
 
 
 def attach_child(
@@ -76,5 +78,5 @@ def attach_child(
         "blocks": blocks,
     }
     rows = yield Statement("attach_child", params)
-    what, now, name, given, *due = rows[0]
-    return Attached(what, utc(now), name, given, due_times(*due))
+    what, now, name, given, went_on, *due = rows[0]
+    return Attached(what, utc(now), name, given, due_times(*due), went_on)

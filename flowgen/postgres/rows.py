@@ -114,6 +114,8 @@ class RunRow:
     owner: UUID | None
     request: int
     mail: int
+    first_input: str | None = None
+    """Of one that went on as new: the input of its first pass, as it is stored."""
 
 
 @attrs.define(kw_only=True)

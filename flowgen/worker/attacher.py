@@ -61,8 +61,8 @@ class Attacher(InTurn[NewRun, Attached]):
                 "RunExists",
             )
         return (
-            f"the run {request.id!r} exists: it is {came.name!r} with the input {_short(came.input)}, not "
-            f"{request.name!r} with {_short(request.input)}",
+            f"the run {request.id!r} exists: it is {came.name!r} with the input {_short(came.input)}"
+            f"{' of its first pass' if came.went_on else ''}, not {request.name!r} with {_short(request.input)}",
             "RunExists",
         )
 

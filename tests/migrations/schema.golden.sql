@@ -115,6 +115,7 @@ TABLE run
     name text NOT NULL
     kind text NOT NULL
     input json NOT NULL
+    first_input json
     id text
     parent_key text
     correlation_id text
@@ -238,7 +239,7 @@ CREATE UNIQUE INDEX waiter_pkey ON waiter USING btree (run_id, waiting_id, key)
 CREATE UNIQUE INDEX worker_pkey ON worker USING btree (worker_id)
 
 FUNCTION attach_child(p_session uuid, p_epoch integer, p_claim integer, e_run uuid[], e_index integer[], e_facts integer[], e_key text[], e_fingerprint text[], e_attempt integer[], e_value text[], e_due timestamp with time zone[], e_delay interval[], k_run uuid, k_id text, k_kind text, k_name text, k_queue text, k_priority integer, k_input text, k_at timestamp with time zone, k_delay interval, k_deadline interval, k_tags text[], k_correlation text, k_parent_correlation text, k_parent uuid, k_parent_key text, k_root uuid, k_depth integer, k_detached boolean, k_trigger text, p_wait boolean)
-    RETURNS TABLE(what text, at timestamp with time zone, name text, input text, due_run uuid[], due_index integer[], due timestamp with time zone[])
+    RETURNS TABLE(what text, at timestamp with time zone, name text, input text, went_on boolean, due_run uuid[], due_index integer[], due timestamp with time zone[])
     v search_path=pg_catalog, pg_temp
 
 FUNCTION cancel_children(p_limit integer)

@@ -65,7 +65,8 @@ CREATE TABLE {schema}.run (
     queue text NOT NULL,
     name text NOT NULL,
     kind text NOT NULL,
-    input json NOT NULL,
+    input json NOT NULL,                 -- of the last pass, when it went on as new
+    first_input json,                    -- then that of the first pass: what a start with its id is compared with
     id text,                             -- the caller's; run_id is derived from it
     parent_key text,
     correlation_id text,

@@ -18,7 +18,8 @@ AS $function$
 $function$;
 
 -- Start a run from SQL, in the caller's transaction, and give its id. An id that exists attaches when the run has the
--- same name and input, in any state; otherwise it is an error that names both.
+-- same name and input, in any state; otherwise it is an error that names both. The input of one that went on as new is
+-- that of its first pass.
 CREATE FUNCTION {schema}.start(
     name text,
     input json DEFAULT '{}',
@@ -41,6 +42,7 @@ DECLARE
     wake timestamptz := coalesce($7, moment + $6, moment);
     found_name text;
     found_input text;
+    went_on boolean;
     -- U+2400 is the codec's escape
     stored text := replace($2::text, U&'\2400', U&'\2400\2400');
     same boolean;
@@ -77,7 +79,8 @@ BEGIN
         IF FOUND THEN
             RETURN coalesce($3, made::text);
         END IF;
-        SELECT r.name, r.input::text INTO found_name, found_input FROM {schema}.run r WHERE r.run_id = made;
+        SELECT r.name, coalesce(r.first_input, r.input)::text, r.first_input IS NOT NULL
+        INTO found_name, found_input, went_on FROM {schema}.run r WHERE r.run_id = made;
         IF FOUND THEN
             same := found_name = $1 AND found_input = stored;
             IF NOT same AND found_name = $1 THEN
@@ -91,7 +94,8 @@ BEGIN
                 RETURN $3;
             END IF;
             RAISE EXCEPTION 'flowgen: the run % exists: it is % with the input %, not % with %',
-                quote_literal($3), found_name, left(found_input, 200), $1, left(stored, 200)
+                quote_literal($3), found_name,
+                left(found_input, 200) || CASE WHEN went_on THEN ' of its first pass' ELSE '' END, $1, left(stored, 200)
                 USING ERRCODE = '23505';
         END IF;
     END LOOP;

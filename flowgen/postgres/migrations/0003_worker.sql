@@ -209,7 +209,8 @@ BEGIN
             progress = coalesce(u.progress::json, r.progress),
             progress_at = CASE WHEN u.progress IS NULL AND u.reports IS NULL THEN r.progress_at ELSE at END,
             reports = CASE WHEN u.verb IN (1, 11) THEN coalesce(u.reports::json, r.reports) END,
-            input = coalesce(u.input::json, r.input)
+            input = coalesce(u.input::json, r.input),
+            first_input = CASE WHEN u.verb = 10 THEN coalesce(r.first_input, r.input) ELSE r.first_input END
         FROM (
             SELECT run, action & 15 AS verb, action & 16 <> 0 AS urgent, action & 32 <> 0 AS unwinding,
                 action & 64 <> 0 AS undoing, claim, u.due, u.delay, coalesce(mail_read, 0) AS mail_read, wake, base,

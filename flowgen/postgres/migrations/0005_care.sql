@@ -314,7 +314,7 @@ $function$;
 
 -- A child with an author's id, on its own: started, or, when a run of this id exists with the same name and input,
 -- waited for by a second parent. `what` is fenced, lost (the parent is not ours), started, attached or conflict. Is the
--- run over already, the parent's inbox has its end.
+-- run over already, the parent's inbox has its end. The input of one that `went_on` as new is that of its first pass.
 CREATE FUNCTION {schema}.attach_child(
     p_session uuid, p_epoch integer, p_claim integer,
     e_run uuid[], e_index integer[], e_facts integer[], e_key text[], e_fingerprint text[], e_attempt integer[],
@@ -323,7 +323,10 @@ CREATE FUNCTION {schema}.attach_child(
     k_at timestamptz, k_delay interval, k_deadline interval, k_tags text[], k_correlation text,
     k_parent_correlation text, k_parent uuid, k_parent_key text, k_root uuid, k_depth integer, k_detached boolean,
     k_trigger text, p_wait boolean
-) RETURNS TABLE (what text, at timestamptz, name text, input text, due_run uuid[], due_index integer[], due timestamptz[])
+) RETURNS TABLE (
+    what text, at timestamptz, name text, input text, went_on boolean, due_run uuid[], due_index integer[],
+    due timestamptz[]
+)
 LANGUAGE plpgsql VOLATILE
 SET search_path = pg_catalog, pg_temp
 AS $function$
@@ -355,8 +358,8 @@ BEGIN
             RETURN NEXT;
             RETURN;
         END IF;
-        SELECT r.name, r.input::text AS input, r.status, r.output::text AS output, r.error::text AS error, r.parent_id,
-            r.parent_key
+        SELECT r.name, coalesce(r.first_input, r.input)::text AS input, r.first_input IS NOT NULL AS went_on, r.status,
+            r.output::text AS output, r.error::text AS error, r.parent_id, r.parent_key
         INTO there FROM {schema}.run r WHERE r.run_id = k_run;
         EXIT WHEN FOUND;
         INSERT INTO {schema}.run (
@@ -375,12 +378,14 @@ BEGIN
     what := 'started';
     name := k_name;
     input := k_input;
+    went_on := false;
     IF made = 0 THEN
         IF there IS NULL THEN
             RAISE EXCEPTION 'run % comes and goes', k_run USING ERRCODE = '40001';
         END IF;
         name := there.name;
         input := there.input;
+        went_on := there.went_on;
         IF there.name <> k_name OR there.input <> k_input THEN
             what := 'conflict';
             RETURN NEXT;

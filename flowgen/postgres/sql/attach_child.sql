@@ -15,10 +15,10 @@ WITH RECURSIVE around AS (
 ), circle AS (
     SELECT (SELECT a.run_id FROM around a WHERE a.run_id = %(run)b) AS run_id
 )
-SELECT 'circle', {schema}.clock(), r.name, r.input::text, NULL::uuid[], NULL::integer[], NULL::timestamptz[]
+SELECT 'circle', {schema}.clock(), r.name, r.input::text, false, NULL::uuid[], NULL::integer[], NULL::timestamptz[]
 FROM circle c JOIN {schema}.run r ON r.run_id = c.run_id
 UNION ALL
-SELECT f.what, f.at, f.name, f.input, f.due_run, f.due_index, f.due
+SELECT f.what, f.at, f.name, f.input, f.went_on, f.due_run, f.due_index, f.due
 FROM circle c
 CROSS JOIN LATERAL {schema}.attach_child(
     %(session)b, %(epoch)b, %(claim)b, %(e_run)b, %(e_index)b, %(e_facts)b, %(e_key)b, %(e_fingerprint)b,

@@ -34,8 +34,8 @@ def attach(
         return Attached("circle", store.now, row.new.name, row.new.input, {})
     if row is None:
         store.start(child)
-    elif (row.new.name, row.new.input) != (child.name, child.input):
-        return Attached("conflict", store.now, row.new.name, row.new.input, {})
+    elif (row.new.name, row.first_input) != (child.name, child.input):
+        return Attached("conflict", store.now, row.new.name, row.first_input, {}, len(row.floors) > 1)
     elif (row.new.parent_id, row.new.parent_key) != (child.parent_id, child.parent_key) and wait:
         _wait(store, row, parent, child.parent_key or "")
     due = store.insert(session, [(parent.run_id, entry) for entry in entries])

@@ -19,7 +19,7 @@ class Row:
     """One run."""
 
     new: NewRun
-    """As it was started."""
+    """As it was started, with the input of its last pass."""
     created_at: datetime
     """When its pass began."""
     due_at: datetime | None
@@ -56,10 +56,13 @@ class Row:
     waiters: list[tuple[UUID, str]] = attrs.field(factory=list)
     run_id: UUID = attrs.field(init=False)
     began_at: datetime = attrs.field(init=False)
+    first_input: str = attrs.field(init=False)
+    """Of its first pass: what is compared with that of a child with its id."""
 
     def __attrs_post_init__(self) -> None:
         self.run_id = self.new.run_id
         self.began_at = self.created_at
+        self.first_input = self.new.input
 
     @property
     def floor(self) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import threading
 from datetime import UTC, datetime, timedelta
 from uuid import UUID, uuid4
@@ -88,6 +89,22 @@ def test_each_action_leaves_the_run_where_it_says(
     assert prologue == parts.get("prologue")
     assert store.row(item.run_id, "floor") == (9 if continued else None)
     assert text == parts.get("input", "{}")
+    assert store.row(item.run_id, "first_input::text") == ("{}" if continued else None)
+
+
+def test_the_input_of_the_first_pass_is_kept_when_a_run_goes_on_as_new(store: Store) -> None:
+    session = store.register()
+    given = f'{{"n":  0, "rest": "{random.randbytes(20_000).hex()}"}}'
+    run_id = store.start(input=given)
+    for n in range(3):
+        assert store.row(run_id, "first_input::text") == (given if n else None)
+        item = store.claimed(session, run_id)
+        store.update(session, item, RunAction.SET, progress="1")
+        store.update(session, item, RunAction.CONTINUE, base=0, input=f'{{"n":  {n + 1}}}')
+    item = store.claimed(session, run_id)
+    assert item.input == '{"n":  3}'
+    store.update(session, item, RunAction.COMPLETE)
+    assert store.row(run_id, "first_input::text", "input::text") == (given, '{"n":  3}')
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,9 @@ import pytest
 
 from flowgen import (
     App,
+    ChildFailed,
     Context,
+    ContinueAsNew,
     Flow,
     Gather,
     Invoke,
@@ -169,6 +171,31 @@ def test_children_are_runs_of_their_own_or_scripted() -> None:
     assert [each.name for each in run.runs] == ["family", "ship", "checkout"]
     assert simulate(family, schedules=20, outcomes={checkout: "scripted"}).result == ["scripted", "sh_o-3", "sh_o-2"]
     assert simulate(family, schedules=20, outcomes={checkout: ValueError("no")}).status == "failed"
+
+
+def test_the_id_of_a_child_that_went_on_as_new_stands_for_its_first_input() -> None:
+    once = App(name="once")
+
+    @once.workflow
+    def counter(n: int) -> Flow[int]:
+        yield Sleep(1)
+        return n if n == 3 else (yield from ContinueAsNew(n + 1))
+
+    @once.workflow
+    def parent() -> Flow[list[Any]]:
+        ref = yield from Start(counter, 1).opts(id="c")
+        yield Sleep("2.5s")
+        found: list[Any] = [(yield from Invoke(counter, 1).opts(id="c")), (yield from Wait(ref))]
+        found.append((yield from Invoke(counter, 1).opts(id="c")))
+        try:
+            yield from Invoke(counter, 3).opts(id="c")
+        except ChildFailed as error:
+            found.append(str(error.failure))
+        return found
+
+    *found, refused = simulate(parent, schedules=40).result
+    assert found == [3, 3, 3]
+    assert '{"n":1} of its first pass, not' in refused
 
 
 def test_a_child_by_name_must_be_known() -> None:
