@@ -25,10 +25,11 @@ from flowgen.client.sealing import opened_row, sealed_runs
 from flowgen.core import codec
 from flowgen.core.definitions import Call, Definition
 from flowgen.core.ids import uuid_of_id
+from flowgen.core.inputs import equal_inputs
 from flowgen.core.sealing import Seal, words
 from flowgen.core.settings import Settings
 from flowgen.core.states import RunKind, Status
-from flowgen.errors import CodecError, DefinitionError, RunExists
+from flowgen.errors import DefinitionError, RunExists
 from flowgen.postgres import runs
 from flowgen.postgres.database import Begin, Commit, Op
 from flowgen.postgres.rows import NewRun, RunRow
@@ -148,21 +149,12 @@ def _start(
 def _check_same(existing: RunRow, row: NewRun, seal: Seal | None) -> None:
     given = existing.input if existing.first_input is None else existing.first_input
     given = given if seal is None else seal.readable(given) or given
-    if existing.name != row.name or not _equal(given, row.input):
+    if existing.name != row.name or not equal_inputs(given, row.input):
         of_pass = "" if existing.first_input is None else " of its first pass"
         raise RunExists(
             f"the run {row.id!r} exists: it is {_shown(existing.name, given)}{of_pass}, and "
             f"{_shown(row.name, row.input)} was to be started. Give the new run another id, or start the same call"
         )
-
-
-def _equal(one: str, other: str) -> bool:
-    if one == other:
-        return True
-    try:
-        return codec.canonical(codec.decode(one)) == codec.canonical(codec.decode(other))
-    except CodecError:
-        return False
 
 
 def _shown(name: str, text: str) -> str:

@@ -16,7 +16,7 @@ from flowgen.core.definitions import Definition
 from flowgen.core.functions import ContextKind
 from flowgen.errors import CodecError, DefinitionError
 
-__all__ = ["decode_input", "encode_input", "open_handler", "triggered_input", "triggering_payload"]
+__all__ = ["decode_input", "encode_input", "equal_inputs", "open_handler", "triggered_input", "triggering_payload"]
 
 
 def encode_input(definition: Definition[..., Any, Any] | None, name: str, arguments: object) -> str:
@@ -51,6 +51,16 @@ def decode_input(
             f"the input does not fit the signature of {definition!r} ({definition.location}): {error}"
         ) from None
     return raw, args, kwargs
+
+
+def equal_inputs(one: str, other: str) -> bool:
+    """Whether two inputs are the same, whatever their spelling."""
+    if one == other:
+        return True
+    try:
+        return codec.canonical(codec.decode(one)) == codec.canonical(codec.decode(other))
+    except CodecError:
+        return False
 
 
 def triggered_input(payload: str) -> str:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import attrs
 
 from flowgen.core.entries import Entry, EntryKind
+from flowgen.core.inputs import equal_inputs
 from flowgen.core.sealing import words
 from flowgen.postgres import children
 from flowgen.postgres.children import Attached
@@ -31,15 +32,14 @@ class Attacher(InTurn[NewRun, Attached]):
     done = frozenset({"started", "attached"})
 
     async def _commit(self, run: LiveRun, request: NewRun, entry: Entry) -> Attached | Landed | None:
-        """Ask with what is stored; an input that exists is the same when it is in plain. Raises CodecError."""
-        if self._seal is None:
-            return await self._asked(run, request, entry)
-        stored = self._seal.close_entry(entry)
-        came = await self._asked(run, sealed_child(self._seal, request), stored)
+        """Ask with what is stored; an input that exists is compared in plain, and by its meaning. Raises CodecError."""
+        seal = self._seal
+        stored = entry if seal is None else seal.close_entry(entry)
+        came = await self._asked(run, request if seal is None else sealed_child(seal, request), stored)
         if not isinstance(came, Attached) or came.what != "conflict" or came.input is None:
             return came
-        there = self._seal.readable(came.input)
-        if came.name == request.name and there == request.input:
+        there = came.input if seal is None else seal.readable(came.input) or came.input
+        if came.name == request.name and equal_inputs(there, request.input):
             return await self._asked(run, attrs.evolve(request, input=came.input), stored)
         return attrs.evolve(came, input=there)
 

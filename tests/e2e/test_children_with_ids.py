@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from typing import Any
 
+import psycopg
 import pytest
 
 from flowgen import App, ChildFailed, ChildTimedOut, Flow, Gather, Invoke, RunFailed, Sleep, Start, Step, Wait
@@ -195,3 +196,25 @@ def test_a_child_with_an_id_beside_steps_and_other_children(
     runs = flowgen_client.start_many([parent.call(n) for n in range(30)])
     assert [run.result(timeout=5) for run in runs] == [[2 * n, n, 2 * n, None, 2 * n + 2] for n in range(30)]
     assert sorted(calls) == sorted([*range(31), *range(30)])
+
+
+@pytest.mark.parametrize("how", ["invoke", "start"])
+def test_a_run_is_attached_whatever_the_spelling_of_its_input(
+    app: App, flowgen_client: Client, flowgen_worker: Workers, db: psycopg.Connection[Any], how: str
+) -> None:
+    command = Invoke if how == "invoke" else Start
+
+    @app.task
+    def pair(a: int, b: str) -> str:
+        return f"{a}{b}"
+
+    @app.workflow
+    def parent(a: int) -> Flow[Any]:
+        found = yield command(pair, a, "é").opts(id="pair")
+        return found if how == "invoke" else (yield Wait(found))
+
+    flowgen_worker(app)
+    db.execute("""SELECT flowgen.start('pair', '{ "b": "\\u00e9", "a" : 1}', 'pair', kind => 'task')""")
+    assert flowgen_client.start(parent, 1).result(timeout=15) == "1é"
+    with pytest.raises(RunFailed, match="RunExists"):
+        flowgen_client.start(parent, 2).result(timeout=15)
