@@ -32,21 +32,11 @@ def failure_from(error: BaseException, *, limit: int = DEFAULT_LIMIT) -> Failure
 
     `details` hold `notes`, for a group its `exceptions`, and for an error that carries a Failure, that `failure`.
     """
-    details: dict[str, Any] = {}
-    share = max(limit // _MAX_LISTED, 64)
-    notes = _notes(error, share)
-    if notes:
-        details["notes"] = notes
-    if isinstance(error, BaseExceptionGroup):
-        details["exceptions"] = _summaries(error, share, 1)
-    carried = getattr(error, "failure", None)
-    if isinstance(carried, Failure):
-        details["failure"] = {"type": storable(carried.type), "message": _cut(carried.message, share)}
     return Failure(
         type=_type_name(error),
         message=_cut(_message(error), limit),
         traceback=_traceback(error, limit),
-        details=details,
+        details=_details(error, max(limit // _MAX_LISTED, 64)),
     )
 
 
@@ -113,6 +103,22 @@ def _message(error: BaseException) -> str:
         return str.__str__(str(error))
     except BaseException as raised:
         return f"<the message cannot be shown: str() raised {type(raised).__name__}>"
+
+
+def _details(error: BaseException, share: int) -> dict[str, Any]:
+    details: dict[str, Any] = {}
+    try:
+        notes = _notes(error, share)
+        if notes:
+            details["notes"] = notes
+        if isinstance(error, BaseExceptionGroup):
+            details["exceptions"] = _summaries(error, share, 1)
+        carried = getattr(error, "failure", None)
+        if isinstance(carried, Failure):
+            details["failure"] = {"type": storable(carried.type), "message": _cut(carried.message, share)}
+    except BaseException as raised:
+        details["dropped"] = f"the details cannot be shown: {type(raised).__name__}"
+    return details
 
 
 def _notes(error: BaseException, share: int) -> list[str]:

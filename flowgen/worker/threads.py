@@ -119,7 +119,11 @@ class Threads:
     def _deliver(self) -> None:
         self._waking = False
         finished = self._finished
-        while finished:
-            self._pending -= 1
-            done, argument, value, error = finished.popleft()
-            done(argument, value, error)
+        try:
+            while finished:
+                self._pending -= 1
+                done, argument, value, error = finished.popleft()
+                done(argument, value, error)
+        finally:
+            if finished:  # one could not be told its end: the others are
+                self._loop.call_soon(self._deliver)

@@ -18,7 +18,20 @@ import psycopg
 import pytest
 
 import flowgen
-from flowgen import App, Flow, Gather, Invoke, Retry, RunFailed, Schedule, Sleep, Start, Step, Transaction
+from flowgen import (
+    App,
+    Flow,
+    Gather,
+    Invoke,
+    Retry,
+    RetryableError,
+    RunFailed,
+    Schedule,
+    Sleep,
+    Start,
+    Step,
+    Transaction,
+)
 from flowgen.client.queries import RunQuery
 from flowgen.client.sync import Client
 from flowgen.testing.workers import Workers
@@ -321,6 +334,58 @@ async def returns_a_command_in_a_coroutine() -> Any:
 def returns_a_flow() -> Flow[Any]:
     yield Step(ok)
     return helper()
+
+
+class Unbound:
+    """As a proxy whose object is not there."""
+
+    @property  # type: ignore[misc]
+    def __class__(self) -> Any:
+        raise RuntimeError("unbound")
+
+
+class Delegating(Exception):
+    """What it does not have it looks for in a response, which it does not have."""
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.response, name)
+
+
+class NeverAsked(RetryableError):
+    @property
+    def retry_after(self) -> Any:
+        raise RuntimeError("no wait")
+
+    @retry_after.setter
+    def retry_after(self, wait: Any) -> None: ...
+
+
+def raising(error: type[Exception]) -> Handler:
+    def raises() -> None:
+        raise error
+
+    return raises
+
+
+@fails(r"^StepFailed: given failed after 1 attempt: RuntimeError: unbound")
+def function_that_returns_a_proxy_of_nothing() -> Flow[Any]:
+    yield Step(gives(Unbound))
+
+
+@fails("^StepFailed: raises failed after 2 attempts: Delegating$")
+def function_that_raises_an_error_that_looks_for_itself() -> Flow[Any]:
+    yield Step(raising(Delegating)).opts(retry=Retry(2, initial=0.001))
+
+
+@fails(r"^StepFailed: raises failed after 1 attempt: RuntimeError: no wait")
+def function_that_raises_an_error_whose_wait_raises() -> Flow[Any]:
+    yield Step(raising(NeverAsked))
+
+
+@fails("^Delegating$")
+def raises_an_error_that_looks_for_itself() -> Flow[Any]:
+    yield Step(ok)
+    raise Delegating
 
 
 @fails(r"nested failed after 1 attempt: DefinitionError: Step\(ok\) was awaited in the function of a step")

@@ -65,30 +65,33 @@ def _interrupted(leaf: Leaf, attempt: int, asking: Asking) -> None:
 
 
 def settle(leaf: Leaf, result: Result, state: CommandState, facts: RunFacts) -> Entry:
-    """The entry of a call that ended: its outcome, or a failed attempt with the wait before the next one."""
+    """The entry of a call that ended: its outcome, or a failed attempt with the wait before the next one.
+
+    A value or an error that raises when it is looked at is a failure for good.
+    """
     command: Step[Any] | Transaction[Any] = leaf.command  # type: ignore[assignment]  # only these make calls
     attempt = state.attempts + 1
-    if isinstance(result, Returned):
-        value, annotation = result.value, command.function.result_type
-        atom = type(value) in ATOMS
-        try:
+    try:
+        if isinstance(result, Returned):
+            value, annotation = result.value, command.function.result_type
+            atom = type(value) in ATOMS
             if not atom and (mistake := no_result(value, f"the result of {leaf.key}")) is not None:
                 return final(leaf, mistake, attempt)
             text = _encoded(leaf, value, annotation, facts.max_payload)
             if not atom and isinstance(value, Choose) and not isinstance(codec.decode(text, annotation), Choose):
                 return final(leaf, _unannotated_choice(leaf), attempt)
-        except CodecError as refused:
-            return final(leaf, refused, attempt)
-        return Entry(
-            -1, EntryKind.OUTCOME, leaf.key, leaf.fingerprint, OutcomeKind.VALUE, attempt, text, None, None, leaf.named
-        )
-    retry = command.retry
-    error = of_function(result.error) if isinstance(result, Raised) else _timed_out(leaf, result)
-    wait = next_wait(retry, error, attempt, f"{facts.uuid}/{leaf.key}")
-    if wait is None:
-        return final(leaf, error, attempt, timed_out=isinstance(result, TimedOut))
-    text = failure_to_json(failure_from(error))
-    return Entry(-1, EntryKind.ATTEMPT, leaf.key, leaf.fingerprint, attempt=attempt, value=text, delay=wait)
+            return Entry(
+                -1, EntryKind.OUTCOME, leaf.key, leaf.fingerprint, OutcomeKind.VALUE, attempt, text, None, None,
+                leaf.named,
+            )  # fmt: skip
+        error = of_function(result.error) if isinstance(result, Raised) else _timed_out(leaf, result)
+        wait = next_wait(command.retry, error, attempt, f"{facts.uuid}/{leaf.key}")
+        if wait is None:
+            return final(leaf, error, attempt, timed_out=isinstance(result, TimedOut))
+        text = failure_to_json(failure_from(error))
+        return Entry(-1, EntryKind.ATTEMPT, leaf.key, leaf.fingerprint, attempt=attempt, value=text, delay=wait)
+    except Exception as raised:  # a CodecError, or what a class of the author's raised
+        return final(leaf, raised, attempt)
 
 
 def _unannotated_choice(leaf: Leaf) -> DefinitionError:
