@@ -22,6 +22,7 @@ from flowgen import (
     App,
     Flow,
     Gather,
+    Graph,
     Invoke,
     Retry,
     RetryableError,
@@ -34,6 +35,7 @@ from flowgen import (
 )
 from flowgen.client.queries import RunQuery
 from flowgen.client.sync import Client
+from flowgen.flows import poll
 from flowgen.testing.workers import Workers
 
 Handler = Callable[..., Any]
@@ -380,6 +382,20 @@ def function_that_raises_an_error_that_looks_for_itself() -> Flow[Any]:
 @fails(r"^StepFailed: raises failed after 1 attempt: RuntimeError: no wait")
 def function_that_raises_an_error_whose_wait_raises() -> Flow[Any]:
     yield Step(raising(NeverAsked))
+
+
+def leaves(*_: Any) -> Any:
+    raise SystemExit("leaves")
+
+
+@fails("^SystemExit: leaves$")
+def node_whose_condition_leaves() -> Flow[Any]:
+    yield Graph(Step(ok), Step(ok).opts(name="late", after=ok, when=leaves))
+
+
+@fails("^SystemExit: leaves$")
+def poll_whose_condition_leaves() -> Flow[Any]:
+    yield from poll(ok, until=leaves, every=1)
 
 
 @fails("^Delegating$")

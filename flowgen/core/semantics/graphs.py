@@ -54,7 +54,9 @@ class Graphed(Joining):
         node = self._command.nodes[place]
         try:
             reason = self._why_not(place)
-        except Exception as error:  # of the author's `when`
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # of the author's `when`
             error.add_note(f"in when= of the node {self._command.names[place]}")
             dispose(node)
             return Ended(error=error)

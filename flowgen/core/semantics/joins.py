@@ -124,7 +124,9 @@ class Mapped(Joining):
     def _branch(self, place: int) -> Any:
         try:
             return self._command.branch(place)
-        except Exception as error:  # a function that does not take the item
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # a function that does not take the item
             return Ended(error=error)
 
     def ended(self, position: int, end: Ended) -> bool:
