@@ -16,6 +16,7 @@ from typing import Any
 from tests.chaos import branches, leftovers, messages, ownership, timing, witness
 from tests.chaos.evidence import (
     CANCELLED,
+    CHECKPOINT,
     COMPLETED,
     FAILED,
     FAILURE,
@@ -201,10 +202,14 @@ def observed(evidence: Evidence) -> Found:
 
 
 def _forgotten(evidence: Evidence, call: Call, lines: list[Line]) -> bool:
-    """Whether it was told before it was to be committed, and whoever told it was interrupted."""
+    """Whether it was told before it was to be committed, and the checkpoint that closes it in was committed with it, or
+    whoever told it was interrupted.
+    """
     row = evidence.by_id.get(call[0])
-    ahead = row is not None and row.name == "ahead" and call[1].startswith("add")
-    return ahead and all(evidence.interrupted(line["who"], line["t"], float("inf")) for line in lines)
+    if row is None or row.name != "ahead" or not call[1].startswith("add"):
+        return False
+    saved = sum(entry.kind == CHECKPOINT for entry in evidence.history.get(call[0], ()))
+    return call[2] < saved or all(evidence.interrupted(line["who"], line["t"], float("inf")) for line in lines)
 
 
 def effect(evidence: Evidence) -> Found:

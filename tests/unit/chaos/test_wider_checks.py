@@ -9,7 +9,7 @@ import attrs
 import pytest
 
 from tests.chaos import checker, expected
-from tests.chaos.evidence import Change, EntryRow, Evidence, Kill, RunChange, RunRow
+from tests.chaos.evidence import CHECKPOINT, Change, EntryRow, Evidence, Kill, RunChange, RunRow
 from tests.unit.chaos.good import called, good, life, line
 
 FAILS = next(n for n in range(1, 99) if expected.fails_in_the_end(n))
@@ -266,3 +266,16 @@ def test_a_step_that_was_told_and_never_committed_needs_an_interruption() -> Non
         if killed:
             evidence.kills.append(Kill(50.9, "w7"))
         assert (checker.check(evidence)["I5"] == []) is killed
+
+
+def test_a_step_that_was_told_and_not_stored_needs_the_checkpoint_that_closed_its_segment() -> None:
+    """That checkpoint is the last entry of its segment: what was told after it belongs to the next."""
+    for closed in (True, False):
+        evidence = of_messages()
+        evidence.lines.append(line("sent", "m3", "add#5", 50.8, "w2", value="v"))
+        evidence.lines.append(line("sent", "m3", "add", 50.9, "w2", value="v") | {"seg": 1})
+        evidence.entries += [
+            EntryRow("m3", index, CHECKPOINT, "checkpoint", at=51.0) for index in ([20, 30] if closed else [20])
+        ]
+        found = [each.what for each in checker.check(evidence)["I5"]]
+        assert found == ([] if closed else ["add in segment 1 was sent a value, and none is stored"])
