@@ -90,6 +90,10 @@ def encode(value: object, annotation: object = Any, *, what: str = "value") -> s
         raise _error(refused, what, "cannot be stored") from None
     except RecursionError:
         raise CodecError(f"{what} cannot be stored: it is nested too deep, or circular") from None
+    except (CodecError, MemoryError):
+        raise
+    except Exception as raised:  # by a class of the author's
+        raise CodecError(f"{what} cannot be stored: looking at it raised {type(raised).__name__}") from raised
 
 
 def decode(text: str | bytes, annotation: object = Any, *, what: str = "value") -> Any:

@@ -28,6 +28,7 @@ from flowgen import (
     RetryableError,
     RunFailed,
     Schedule,
+    SetProgress,
     Sleep,
     Start,
     Step,
@@ -372,6 +373,16 @@ def raising(error: type[Exception]) -> Handler:
 @fails(r"^StepFailed: given failed after 1 attempt: RuntimeError: unbound")
 def function_that_returns_a_proxy_of_nothing() -> Flow[Any]:
     yield Step(gives(Unbound))
+
+
+@fails("^CodecError: the input of child cannot be stored: looking at it raised RuntimeError$")
+def argument_that_is_a_proxy_of_nothing() -> Flow[Any]:
+    yield Invoke("child", Unbound())
+
+
+@fails("^CodecError: the progress cannot be stored: looking at it raised RuntimeError$")
+def progress_that_is_a_proxy_of_nothing() -> Flow[Any]:
+    yield SetProgress({"of": Unbound()})
 
 
 @fails("^StepFailed: raises failed after 2 attempts: Delegating$")
