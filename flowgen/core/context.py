@@ -77,14 +77,21 @@ class Logger:
     ) -> None:
         if self._view.replaying:
             return
-        text = str(message)
+        text = _shown(message)
         if args:
             try:
                 text = text % args
-            except (TypeError, ValueError):
-                text = " ".join([text, *(str(arg) for arg in args)])
+            except Exception:
+                text = " ".join([text, *map(_shown, args)])
         error = next((arg for arg in args if isinstance(arg, BaseException)), handled)
         self._port(level, text, {**self._fields, **fields}, error)
+
+
+def _shown(value: object) -> str:
+    try:
+        return str(value)
+    except Exception as raised:
+        return f"<a {type(value).__name__} that cannot be shown: {type(raised).__name__}>"
 
 
 class Context(Generic[S]):

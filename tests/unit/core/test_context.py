@@ -274,6 +274,20 @@ def test_surplus_arguments_are_appended_and_never_an_error() -> None:
     assert log.lines[0][3] is error
 
 
+def test_what_cannot_be_shown_costs_the_line_and_not_the_function() -> None:
+    class Detached:
+        def __str__(self) -> str:
+            raise LookupError("no session")
+
+    log = Log()
+    logger = of_handler({"log": log}).logger
+    logger.info(Detached())
+    logger.info("saved %s", Detached())
+    logger.info("saved", 1, Detached())
+    shown = "<a Detached that cannot be shown: LookupError>"
+    assert [text for _, text, _, _ in log.lines] == [shown, f"saved %s {shown}", f"saved 1 {shown}"]
+
+
 def test_exception_carries_the_one_that_is_handled() -> None:
     log = Log()
     error = ValueError("boom")
