@@ -18,7 +18,7 @@ from flowgen.core.context import current_or_detached
 from flowgen.core.cron import CronSpec
 from flowgen.core.durations import Duration, as_timedelta
 from flowgen.core.filters import Filter, fields_of, filter_text
-from flowgen.core.functions import ContextKind, Flavour, Function, describe
+from flowgen.core.functions import ContextKind, Flavour, Function, describe, stray_context
 from flowgen.core.names import check_id, check_name, check_tags
 from flowgen.core.retry import Retry
 from flowgen.core.states import RunKind
@@ -100,9 +100,11 @@ def as_crons(cron: str | Cron | Iterable[str | Cron] | None) -> tuple[Cron, ...]
     """One cron trigger, several or none, as a tuple; a plain string is the short form."""
     if cron is None:
         return ()
-    if isinstance(cron, str | Cron):
-        cron = (cron,)
-    return tuple(Cron(each) if isinstance(each, str) else each for each in cron)
+    several = (cron,) if isinstance(cron, str | Cron) or not isinstance(cron, Iterable) else tuple(cron)
+    for each in several:
+        if not isinstance(each, str | Cron):
+            raise DefinitionError(f"cron= takes a cron expression, a Cron, or several of them, not {each!r}")
+    return tuple(Cron(each) if isinstance(each, str) else each for each in several)
 
 
 @attrs.frozen(kw_only=True)
@@ -219,6 +221,11 @@ def _definable(fn: Callable[..., Any], name: str | None, kind: RunKind) -> Funct
         raise DefinitionError(
             f"@workflow on the plain function {where}: a workflow yields commands; make it a generator "
             "(yield Step(...)) or a coroutine (await Step(...)), or use @task"
+        )
+    if (stray := stray_context(function)) is not None:
+        raise DefinitionError(
+            f"@{kind} on {where}: {stray!r} is no parameter that is given the context: make it the first, annotated "
+            "Context or StepContext and nothing else"
         )
     return function
 

@@ -12,7 +12,7 @@ import re
 import typing
 from collections.abc import Callable
 from enum import Enum
-from types import FunctionType, SimpleNamespace
+from types import FunctionType, SimpleNamespace, UnionType
 from typing import Any
 
 import attrs
@@ -21,7 +21,7 @@ from flowgen.core.context import Context, StepContext
 from flowgen.core.signatures import Binder
 from flowgen.errors import DefinitionError
 
-__all__ = ["ContextKind", "Flavour", "Function", "describe", "location_of"]
+__all__ = ["ContextKind", "Flavour", "Function", "describe", "location_of", "stray_context"]
 
 
 class Flavour(Enum):
@@ -145,6 +145,24 @@ def _context_kind(fn: Any) -> ContextKind:
     if issubclass(origin, StepContext):
         return ContextKind.STEP
     return ContextKind.RUN if issubclass(origin, Context) else ContextKind.NONE
+
+
+def stray_context(function: Function) -> str | None:
+    """The parameter that is annotated as a context and is given none: it is not the first one, or could be None."""
+    try:
+        parameters = list(inspect.signature(function.fn).parameters.values())
+    except Exception:  # as in _first_annotation
+        return None
+    for parameter in parameters[function.context is not ContextKind.NONE :]:
+        annotation: Any = parameter.annotation
+        if isinstance(annotation, str):
+            annotation = _resolve(annotation, function.fn)
+        united = typing.get_origin(annotation) in (typing.Union, UnionType)
+        for each in typing.get_args(annotation) if united else (annotation,):
+            origin = typing.get_origin(each) or each
+            if isinstance(origin, type) and issubclass(origin, Context):
+                return parameter.name
+    return None
 
 
 def _first_annotation(fn: Any) -> object:

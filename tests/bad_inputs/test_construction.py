@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 import flowgen
-from flowgen import App, DefinitionError, Flow, Retry, Sleep, Step
+from flowgen import App, Context, DefinitionError, Flow, Retry, Sleep, Step, StepContext
 from flowgen.client.sync import Client
 
 GIVE = 'give a timedelta, a number of seconds, or a string such as "500ms", "2s", "1h30m", "1.5h", "2d", "1w"'
@@ -53,6 +53,32 @@ def test_what_is_no_handler_is_refused_at_its_decoration(fn: Any, said: str) -> 
         app.workflow(fn)
     assert said in str(refused.value)
     assert app.definitions == {}
+
+
+def second(n: int, ctx: StepContext) -> int:
+    return n
+
+
+def named(*, ctx: Context[Any]) -> int:
+    return 1
+
+
+def perhaps(ctx: StepContext | None, n: int) -> int:
+    return n
+
+
+@pytest.mark.bad_input("B25")
+@pytest.mark.parametrize("fn", [second, named, perhaps])
+def test_a_context_that_would_not_be_given_is_refused_at_the_decoration(fn: Any) -> None:
+    with pytest.raises(DefinitionError, match="'ctx' is no parameter that is given the context: make it the first"):
+        App().task(fn)
+
+
+@pytest.mark.bad_input("B58")
+@pytest.mark.parametrize("cron", [3, ["@daily", 3]])
+def test_what_is_no_cron_trigger_is_refused_at_the_decoration(cron: Any) -> None:
+    with pytest.raises(DefinitionError, match="cron= takes a cron expression, a Cron, or several of them, not "):
+        App().task(cron=cron)(plain)
 
 
 @pytest.mark.bad_input("B44")
