@@ -133,6 +133,18 @@ def test_services_that_fail_to_open_take_no_run_and_leave_no_session(
     assert run.result(timeout=20) == "another one"
 
 
+def test_services_of_a_generator_without_a_decorator_are_refused_with_what_is_missing(flowgen_worker: Workers) -> None:
+    def plain() -> Iterator[Mail]:
+        yield Mail([])
+
+    async def of_the_loop() -> AsyncIterator[Mail]:
+        yield Mail([])
+
+    for services, missing in ((plain, "with @contextmanager"), (of_the_loop, "with @asynccontextmanager")):
+        with pytest.raises(flowgen.DefinitionError, match=f"gave the generator {services.__name__}: .* {missing} of "):
+            flowgen_worker(App(services=services))
+
+
 def test_services_that_fail_to_close_are_told_after_the_worker_has_left(
     flowgen_client: Client, flowgen_database: str, db: Db
 ) -> None:
