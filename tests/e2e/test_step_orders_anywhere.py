@@ -191,6 +191,48 @@ def flow() -> Flow[list]:
     assert [(each["who"], each["why"]) for each in aside] == [("ann", f"{verb}: because of work")]
 
 
+@pytest.mark.parametrize("verb", VERBS)
+@pytest.mark.parametrize("waits", [False, True], ids=["failed", "asleep"])
+def test_what_could_not_be_undone_is_decided_about_and_the_rest_stays_undone(
+    app: App, flowgen_client: Client, flowgen_worker: Workers, verb: str, waits: bool
+) -> None:
+    closed = threading.Event()
+    undone: list[str] = []
+
+    def book(what: str) -> str:
+        return what
+
+    def cancel(what: str) -> str:
+        if what == "flight" and not closed.is_set():
+            raise ValueError("closed")
+        undone.append(what)
+        return what
+
+    def no() -> None:
+        raise PermanentError("no")
+
+    @app.workflow
+    def trip() -> Flow[None]:
+        policy = NEVER if waits else Retry(1)
+        for what in ("hotel", "flight"):
+            yield Step(book, what).opts(compensate=Step(cancel, what).opts(retry=policy))
+        yield Step(no)
+
+    flowgen_worker(app)
+    run = flowgen_client.start(trip)
+    if waits:
+        eventually(lambda: "book#2#undo" in {item.path for item in flowgen_client.history(run.id)})
+    else:
+        with pytest.raises(RunFailed):
+            run.result(timeout=20)
+        assert [each["key"] for each in run.refresh().error.details["not_undone"]] == ["book#2"]  # type: ignore[union-attr]
+    closed.set()
+    decide(flowgen_client, verb, run.id, "book#2#undo", "by hand")
+    ended = eventually(lambda: (now := run.refresh()).error and "not_undone" not in now.error.details and now)
+    assert (ended.status, str(ended.error)) == ("failed", "StepFailed: no failed after 1 attempt: PermanentError: no")
+    assert sorted(undone) == (["flight", "hotel"] if verb == "retry" else ["hotel"])
+
+
 def test_what_cannot_be_decided_is_refused_with_the_reason_and_leaves_no_trace(
     app: App, flowgen_client: Client, flowgen_worker: Workers, flowgen_database: str
 ) -> None:
