@@ -1,6 +1,6 @@
 """Schedules: rows whose time moves in the transaction that makes a tick's run.
 
-    declare(changes) -> Op[None]                       at a worker's start: what its code declares, and nothing else
+    declare(changes, targets) -> Op[None]              at a worker's start: those of its own definitions' code
     change(changes) -> Op[None]                        create, replace, remove (`cron` None)
     tick(next_of, limit=100) -> Op[Ticked]             one transaction; next_of(row, now) -> the next time after `now`
     pause(target, name) / resume(target, name) -> Op[bool]
@@ -107,9 +107,21 @@ def _trigger(schedule: ScheduleRow) -> str:
     return json.dumps({"kind": "cron", "name": schedule.name, "scheduled_at": scheduled_at})
 
 
-def declare(changes: Iterable[ScheduleChange]) -> Op[None]:
-    """Create or replace the schedules that this worker's code declares; all others stay as they are."""
-    yield from change([attrs.evolve(item, origin="code") for item in changes])
+def declare(changes: Iterable[ScheduleChange], targets: Iterable[str] = ()) -> Op[None]:
+    """Create or replace the schedules that this worker's code declares, and remove what code declared before.
+
+    Only of the definitions `targets`, which this worker knows; all others and all dynamic ones stay as they are.
+    """
+    declared = [attrs.evolve(item, origin="code") for item in changes]
+    yield Statement(
+        "schedules_forget",
+        {
+            "targets": arrays.texts(sorted(targets)),
+            "target": arrays.texts([item.target for item in declared]),
+            "name": arrays.texts([item.name for item in declared]),
+        },
+    )
+    yield from change(declared)
 
 
 def change(changes: Iterable[ScheduleChange]) -> Op[None]:

@@ -87,7 +87,7 @@ class Registration:
     async def declare(self, now: datetime) -> None:
         """The schedules, event triggers and time windows of this code; runs that nobody knew until now are put back."""
         changes = sealed_schedules(Seal.of(self._settings), declared(self._definitions.values(), now))
-        await self._insist(lambda: schedules.declare(changes), TRIES)
+        await self._insist(lambda: schedules.declare(changes, self._definitions), TRIES)
         triggers = triggers_of(self._definitions.values())
         await self._insist(lambda: events.declare(self._definitions, triggers), TRIES)
         own = {name: definition.options.window for name, definition in self._definitions.items()}

@@ -126,6 +126,36 @@ def test_a_worker_that_starts_touches_only_the_schedules_of_its_code(
     ]
 
 
+def test_a_schedule_that_the_code_no_longer_declares_goes_with_the_first_start_of_it(
+    flowgen_client: Client, flowgen_worker: Workers, db: Db
+) -> None:
+    def app(crons: list[str]) -> App:
+        made = App()
+
+        @made.task(name="report", cron=crons)
+        def report() -> None: ...
+
+        @made.workflow
+        def arranges() -> Flow[None]:
+            yield Schedule(flowgen.call("report"), "dynamic", cron="0 0 1 3 *")
+
+        return made
+
+    def names() -> list[str]:
+        return [name for (name,) in db.execute("select name from flowgen.schedule order by 1").fetchall()]
+
+    first = app(["0 0 1 1 *", "0 0 1 2 *", "0 0 1 4 *"])
+    flowgen_worker(first)
+    flowgen_client.start(flowgen.call("arranges")).result(timeout=10)
+    assert names() == ["cron", "cron-2", "cron-3", "dynamic"]
+    flowgen_worker(app(["0 0 1 1 *"]))
+    assert names() == ["cron", "dynamic"]
+    flowgen_worker(App())
+    assert names() == ["cron", "dynamic"], "of a definition that it does not know a worker removes nothing"
+    flowgen_worker(app([]))
+    assert names() == ["dynamic"]
+
+
 def test_a_scheduled_workflow_has_its_trigger(
     app: App, flowgen_client: Client, flowgen_worker: Workers, flowgen_clock: Clock
 ) -> None:
