@@ -250,6 +250,7 @@ class Committer:
                     if not await self._has_landed(parts[0], stored.get(parts[0].run.run_id), session):
                         left.append(parts[0])
                     parts = parts[1:]
+                    failures = 0
                 return left
             except DatabaseError as error:
                 if not error.transient:
