@@ -2,8 +2,10 @@
 
     FLOWGEN_TEST_HOSTILE=1            each test's database has hostile settings, and objects that shadow PostgreSQL's
     FLOWGEN_TEST_POOLER=pgbouncer     each test's database is reached through a pgbouncer in transaction mode
+    FLOWGEN_TEST_LOSSY=0.1            this share of what workers ask is lost: the request, or its answer
 
-A test that needs a session of its own says so with `@pytest.mark.needs_session`, and is skipped behind a pooler.
+A test that needs a session of its own says so with `@pytest.mark.needs_session`, and is skipped behind a pooler; one
+that counts what is asked, with `@pytest.mark.needs_answers`, and is skipped in a lossy environment.
 """
 
 from __future__ import annotations
@@ -16,15 +18,19 @@ import pytest
 
 from flowgen.core.settings import Settings
 from tests.environments import hostile
+from tests.environments.lossy import break_links
 from tests.environments.pgbouncer import Pooler, missing
 
 HOSTILE = bool(os.environ.get("FLOWGEN_TEST_HOSTILE"))
 POOLER = os.environ.get("FLOWGEN_TEST_POOLER")
+LOSSY = float(os.environ.get("FLOWGEN_TEST_LOSSY") or 0)
 
 
 def pytest_configure(config: pytest.Config) -> None:
     if POOLER not in (None, "", "pgbouncer"):
         raise pytest.UsageError(f"FLOWGEN_TEST_POOLER is {POOLER!r}: give pgbouncer")
+    if LOSSY:
+        break_links(LOSSY, seed=1)
     if POOLER:
         # What every Settings of a test says when it says nothing of a pooler.
         defaults = Settings.__init__.__kwdefaults__
@@ -33,11 +39,11 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    if not POOLER:
-        return
     for item in items:
-        for mark in item.iter_markers("needs_session"):
+        for mark in item.iter_markers("needs_session") if POOLER else ():
             item.add_marker(pytest.mark.skip(reason=f"behind a pooler: {mark.args[0]}"))
+        for mark in item.iter_markers("needs_answers") if LOSSY else ():
+            item.add_marker(pytest.mark.skip(reason=f"with answers that are lost: {mark.args[0]}"))
 
 
 @pytest.fixture(scope="session")
