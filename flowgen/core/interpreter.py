@@ -413,7 +413,6 @@ class Execution:
         self.finish = obey_all(
             self._mail.orders, self._finishing, self.finish, decision, undelivered, self._states, self.waiting
         )
-        self._mail.orders.clear()
 
     def _park(self, reason: str, problem: Divergence | CodecError) -> None:
         self.finish, self.problem = Parked(reason, str(problem)), problem

@@ -7,7 +7,7 @@ cannot be carried out any more changes nothing and is said.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import attrs
@@ -27,7 +27,7 @@ __all__ = ["obey_all"]
 
 
 def obey_all(
-    orders: Sequence[Message],
+    orders: list[Message],
     ending: Ending,
     finish: Finish | None,
     decision: Decision,
@@ -35,18 +35,27 @@ def obey_all(
     states: dict[str, CommandState],
     waiting: Waiting,
 ) -> Finish | None:
-    """Carry out what clients and operators asked for, in order; what the run comes to then."""
+    """Carry out what clients and operators asked for, in order, and take it from `orders`: what the run comes to."""
     driver = ending.driver
     if driver.recorded.refused is not None:
         undelivered.insert(0, driver.recorded.refused)
-    for order in orders:
+    while orders:
+        said = codec.decode(orders[0].payload) or {}
+        if "step" in said and finish is None and _is_committing(driver, str(said["step"]["key"])):
+            break
+        order = orders.pop(0)
         decision.consumed = more(decision.consumed, order.id)
-        said = codec.decode(order.payload) or {}
         if "step" in said:
             finish = obey_step(said, finish, decision, driver, states, waiting)
         else:
             finish = obey(ending, order, finish, decision, undelivered, driver.view.next_sequence)
     return finish
+
+
+def _is_committing(driver: Driver, key: str) -> bool:
+    """Whether more is recorded of this command than it was told: an order that knows of it waits until it was."""
+    leaf = driver.leaves.get(key)
+    return leaf is not None and leaf.phase is Phase.COMMITTING
 
 
 def obey_step(

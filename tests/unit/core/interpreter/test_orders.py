@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from flowgen.core.commands import Flow, Gather, Step
-from flowgen.core.decision import Completed, Failed, Restarted
+from flowgen.core.decision import Completed, Failed, Raised, Restarted
 from flowgen.core.entries import EntryKind, Message, MessageKind
 from flowgen.core.retry import Retry
 from flowgen.errors import PermanentError, StepFailed
@@ -138,6 +138,25 @@ def test_an_order_that_comes_too_late_changes_nothing() -> None:
     bench.go()
     assert keys(bench) == ["charge"]
     assert "came too late" in bench.warnings[-1]
+
+
+@pytest.mark.parametrize(
+    ("verb", "kinds"), [("retry", [EntryKind.SET_ASIDE]), ("complete", [EntryKind.SET_ASIDE, EntryKind.OUTCOME])]
+)
+def test_an_order_that_comes_before_its_step_was_told_of_its_attempt_waits_for_that(
+    verb: str, kinds: list[EntryKind]
+) -> None:
+    """Whoever gave the order has seen the attempt in the store: its commit was not answered yet."""
+    bench = begun(checkout)
+    gives(bench, "charge", "ch")
+    attempt = bench.execution.settle("ship", Raised(ValueError("later")))
+    assert attempt is not None
+    bench.execution.post([said(verb, "ship", "by hand")])
+    early = bench.execution.advance(bench.now)
+    assert [*early.consumed, *early.entries, *early.warnings] == []
+    decision = bench.execution.advance(bench.now, [bench._commit(attempt)])
+    assert list(decision.consumed) == [900]
+    assert [entry.kind for entry in decision.entries] == kinds
 
 
 def test_one_failed_branch_is_completed_and_the_others_are_asked_again() -> None:
