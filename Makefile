@@ -75,8 +75,9 @@ nightly: setup ## The tests that take long, or need pgbouncer, faketime or a sma
 	$(PY) -m pytest -m nightly $(PYTEST_ARGS)
 
 .PHONY: environments
-environments: setup ## The tests with a database in hostile settings, then behind pgbouncer when it is installed
+environments: setup ## The tests with a hostile database, with lost answers, then behind pgbouncer when it is installed
 	FLOWGEN_TEST_HOSTILE=1 $(PY) -m pytest -n $(JOBS) --dist worksteal tests/integration/client tests/integration/postgres tests/e2e $(PYTEST_ARGS)
+	FLOWGEN_TEST_LOSSY=0.1 $(PY) -m pytest -n $(JOBS) --dist worksteal tests/e2e $(PYTEST_ARGS)
 	@if PATH="$$PATH:/usr/sbin" command -v pgbouncer >/dev/null; then \
 		FLOWGEN_TEST_POOLER=pgbouncer $(PY) -m pytest -n $(JOBS) --dist worksteal tests/integration/client tests/e2e $(PYTEST_ARGS); \
 	else echo "environments: pgbouncer is not installed, its suite is skipped"; fi

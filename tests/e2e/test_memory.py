@@ -33,6 +33,7 @@ def left(*kinds: type[Any]) -> int:
 
 @pytest.mark.usefixtures("no_collector")
 @pytest.mark.skipif(evicting(), reason="a Gather that is closed half way is left to the garbage collector")
+@pytest.mark.needs_answers("the error of a lost one holds what was asked until it is collected")
 def test_a_run_that_ended_leaves_nothing_for_the_garbage_collector(
     app: App, flowgen_client: Client, flowgen_worker: Workers
 ) -> None:
@@ -66,6 +67,7 @@ def test_a_run_that_ended_leaves_nothing_for_the_garbage_collector(
 
 
 @pytest.mark.usefixtures("no_collector")
+@pytest.mark.needs_answers("the error of a lost one holds what was asked until it is collected")
 def test_a_run_that_waits_leaves_nothing_but_its_rows_when_its_generator_is_not_kept(
     app: App, flowgen_client: Client, flowgen_worker: Workers, db: Any
 ) -> None:

@@ -290,6 +290,7 @@ def load():
     assert run.result(timeout=20) == "whole"
 
 
+@pytest.mark.needs_answers("while it asks again its sleep is over, and it is not replayed")
 def test_an_endless_loop_with_progress_keeps_a_short_history(
     app: App, flowgen_client: Client, flowgen_worker: Workers
 ) -> None:
