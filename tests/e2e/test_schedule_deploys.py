@@ -47,6 +47,11 @@ def stored(db: Db) -> dict[tuple[str, str], tuple[Any, ...]]:
     return {(row[0], row[1]): row[2:] for row in db.execute(SCHEDULES).fetchall()}
 
 
+def declared(db: Db, cron: str) -> None:
+    """A worker that was just started has declared its schedules: it is registered a moment before."""
+    eventually(lambda: stored(db)["nightly", "cron"][0] == cron)
+
+
 def test_a_dynamic_schedule_outlives_every_start_of_old_and_new_code(
     program: Program, flowgen_client: Client, db: Db
 ) -> None:
@@ -62,6 +67,7 @@ def test_a_dynamic_schedule_outlives_every_start_of_old_and_new_code(
     assert made["nightly", "cron"][:3] == ("0 4 * * *", "Europe/Berlin", "code")
     program.noted("you 3 pings", timeout=60)
     new = program.start(CODE="new")
+    declared(db, "0 5 * * *")
     assert stored(db) == made | {("nightly", "cron"): ("0 5 * * *", *made["nightly", "cron"][1:])}
     old.kill()
     # The worker that is left ticks for what it does not know, and replays the handler that made the schedule.
@@ -73,6 +79,7 @@ def test_a_dynamic_schedule_outlives_every_start_of_old_and_new_code(
     new.kill()
     assert stored(db)["ping", "pings"] == target
     program.start(CODE="old")
+    declared(db, "0 4 * * *")
     eventually(lambda: flowgen_client.count(RunQuery(name="ping", status="pending")) <= 1, timeout=60)
     assert flowgen_client.count(RunQuery(name="ping", status="failed")) == 0
     assert stored(db)["ping", "pings"] == target
@@ -81,6 +88,7 @@ def test_a_dynamic_schedule_outlives_every_start_of_old_and_new_code(
     assert set(stored(db)) == {("nightly", "cron")}
     again.kill()
     program.start(CODE="new")
+    declared(db, "0 5 * * *")
     assert set(stored(db)) == {("nightly", "cron")}, "what was removed stays removed"
 
 
