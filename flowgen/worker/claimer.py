@@ -239,7 +239,7 @@ class Claimer:
             if self._said:
                 self._said = False
                 return UNDER_WAY
-            self._resting = not self._runner.count()
+            self._resting = quiet and not self._runner.count()
         return self._settings.poll.total_seconds() * (0.8 + 0.2 * random.random())  # noqa: S311
 
     async def _say_idle(self, idle: bool) -> None:

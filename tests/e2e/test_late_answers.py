@@ -242,3 +242,35 @@ def test_a_worker_that_drains_looks_again_when_runs_became_ready_since_it_looked
     assert flowgen_worker(app, drain=True, poll=0.02).join(10)
     assert post.kept == ["claim claim"]
     assert db.execute("select distinct status from flowgen.run").fetchall() == [(7,)]
+
+
+@pytest.mark.skipif(evicting(), reason="the run needs a second claim, and the test holds the first")
+@pytest.mark.parametrize("looks", [8, 9])  # one is of the whole queue, the other of its end
+def test_a_worker_that_drains_ends_when_its_last_run_ends_while_it_looks(
+    app: App, flowgen_client: Client, flowgen_worker: Workers, post: Post, looks: int
+) -> None:
+    """That look found nothing, and the janitor's looks, which are enough from then on, find nothing either."""
+    go, begun = threading.Event(), threading.Event()
+    empty: list[None] = []
+    worker: list[Any] = []
+
+    @app.task
+    def last() -> None:
+        begun.set()
+        go.wait(10)
+
+    def nothing(answer: Any) -> bool:
+        if begun.is_set() and not answer.runs:
+            empty.append(None)
+        return len(empty) == looks
+
+    def end() -> None:
+        go.set()
+        run.result(timeout=10)
+        eventually(lambda: worker[0]._worker.runner.count() == 0)
+
+    run = flowgen_client.start(last)
+    post.before["claim claim"] = (nothing, end)
+    worker.append(flowgen_worker(app, drain=True))
+    assert worker[0].join(10)
+    assert post.kept == ["claim claim"]
