@@ -25,7 +25,7 @@ from flowgen.worker.saying import Said
 
 __all__ = ["AT_MOST", "STAYS", "LiveRun", "Part"]
 
-AT_MOST = 1000
+AT_MOST = 500
 """Entries of one run in one commit; the rest of a wide Gather follows in the next ones."""
 
 STAYS = frozenset({RunAction.CHECKPOINT, RunAction.SET})
