@@ -30,6 +30,7 @@ from uuid import UUID
 
 import attrs
 
+from flowgen.core.decision import UNWANTED
 from flowgen.core.entries import Entry, Message
 from flowgen.errors import DatabaseError
 from flowgen.postgres import arrays
@@ -236,7 +237,7 @@ def cancel_children(limit: int = 500) -> Op[int]:
     """
     total = 0
     for _ in range(_ROUNDS):
-        changes = (yield Statement("cancel_children", {"limit": limit}))[0][0]
+        changes = (yield Statement("cancel_children", {"limit": limit, "reason": UNWANTED}))[0][0]
         total += changes
         if not changes:
             break

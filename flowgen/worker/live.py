@@ -168,9 +168,10 @@ class LiveRun:
                 update = RunUpdate(run_id=self.run_id, claim=self.claimed.claim, action=RunAction.CHECKPOINT)
             closed = max(self.execution.base, self.prologue, self.claimed.floor)
             update = attrs.evolve(update, base=base, prologue=self.prologue, closed=closed)
-            past = [entry for entry in entries[:told] if entry.index >= closed and not entry.named]
-            kept = [entry for entry in entries[:told] if entry.index < closed or entry.named]
-            entries, told = [*kept, *entries[told:]], len(kept)
+            if told:
+                past = [entry for entry in entries[:told] if entry.index >= closed and not entry.named]
+                kept = [entry for entry in entries[:told] if entry.index < closed or entry.named]
+                entries, told = [*kept, *entries[told:]], len(kept)
         part = Part(self, entries, self.children, self.schedules, self.consumed, self.effects, update, told, past)
         self.entries, self.children, self.schedules, self.consumed, self.effects = [], [], [], [], []
         self.update = self.prologue = None

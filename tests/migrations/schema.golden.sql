@@ -250,7 +250,7 @@ FUNCTION cancel_some(p_runs uuid[], p_reason text)
     RETURNS integer
     v search_path=pg_catalog, pg_temp, plan_cache_mode=force_generic_plan, enable_seqscan=off, enable_hashjoin=off, enable_mergejoin=off, jit=off
 
-FUNCTION cancel_unwanted(p_limit integer)
+FUNCTION cancel_unwanted(p_limit integer, p_reason text)
     RETURNS integer
     v search_path=pg_catalog, pg_temp, plan_cache_mode=force_generic_plan, enable_seqscan=off, enable_hashjoin=off, enable_mergejoin=off, jit=off
 

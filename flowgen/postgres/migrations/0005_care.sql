@@ -148,7 +148,7 @@ CREATE TABLE {schema}.unwanted (
 );
 
 -- Cancel what is noted. A note goes when a snapshot that is younger than it finds its run asked, or ended.
-CREATE FUNCTION {schema}.cancel_unwanted(p_limit integer) RETURNS integer
+CREATE FUNCTION {schema}.cancel_unwanted(p_limit integer, p_reason text) RETURNS integer
 LANGUAGE plpgsql VOLATILE
 SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_generic_plan
 SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET jit = off
@@ -164,7 +164,7 @@ BEGIN
     IF notes IS NULL THEN
         RETURN 0;
     END IF;
-    changes := {schema}.cancel_some(children, 'nobody waits for it any more');
+    changes := {schema}.cancel_some(children, p_reason);
     DELETE FROM {schema}.unwanted u WHERE u.id = ANY (notes) AND coalesce((
         SELECT r.status >= 7 OR r.request IS NOT DISTINCT FROM 1 FROM {schema}.run r WHERE r.run_id = u.run_id
     ), true);

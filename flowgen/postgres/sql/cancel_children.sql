@@ -2,4 +2,4 @@
 -- until nothing changes.
 -- Locks: rows of run in the order of run_id, SKIP LOCKED; rows of unwanted, SKIP LOCKED.
 -- Index: run_cascade, run_children, run_pkey, unwanted_pkey.
-SELECT {schema}.cancel_children(%(limit)b) + {schema}.cancel_unwanted(%(limit)b)
+SELECT {schema}.cancel_children(%(limit)b) + {schema}.cancel_unwanted(%(limit)b, %(reason)b)

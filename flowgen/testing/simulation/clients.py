@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 from uuid import UUID
 
+from flowgen.core.decision import UNWANTED
 from flowgen.core.states import Request, Status
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ def cancel_children(store: Store) -> int:
     for row in list(store.runs.values()):
         if row.unwanted:
             row.unwanted = False
-            changed += store.cancel_runs([row.run_id], "nobody waits for it any more")
+            changed += store.cancel_runs([row.run_id], UNWANTED)
         if row.cascade:
             row.cascade = False
             children = [child.run_id for child in store.live_children(row)]
